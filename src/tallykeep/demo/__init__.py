@@ -1,0 +1,1 @@
+"""The embedded world: real servers from wheels, small and busy."""

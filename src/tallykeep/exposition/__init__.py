@@ -1,0 +1,1 @@
+"""Snapshots and catalogues as bytes: Prometheus pages, reference docs, alert rules. Pure: no I/O."""

@@ -1,0 +1,1 @@
+"""What runs: collectors on their schedule, services under supervision, state on disk."""

@@ -1,0 +1,77 @@
+"""The Store: what tallykeep asks of an object store or a folder, and what it promises in return.
+
+Keys are relative, "/"-separated, without a leading slash, without empty, "." or ".." parts. A store is bound to
+a prefix; keys below are relative to it. Every backend and every wrapper passes one conformance suite
+(tests/contract/test_store.py).
+
+Promises
+- An object is seen whole or not at all: a put that fails or is cut leaves the old object, or none.
+- `create` is conditional: of several creates of one key exactly one succeeds, the others raise Conflict. After
+  a lost reply a retried create may meet its own object: the caller tells by the content.
+- `replace` and `delete` are idempotent; deleting what is not there succeeds.
+- A put that has returned is durable and visible to read, head and list.
+- `list` yields keys in ascending UTF-8 byte order, in pages, so that 100,000 objects never stand in memory as
+  one list unless the caller wants them to. A listing that fails in the middle raises: it never just ends.
+- Errors are StoreErrors: NotFound, Denied, Unavailable, Corrupt, Conflict. Only Unavailable is worth a retry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+
+class ObjectInfo(NamedTuple):
+    """What a listing says of one object."""
+
+    key: str
+    size: int  # bytes
+    modified: float  # Unix seconds: upload time on object stores, mtime in folders
+    etag: str | None  # changes whenever the content does; None where the backend has none
+
+
+@runtime_checkable
+class Store(Protocol):
+    """An object store or a folder, bound to a prefix."""
+
+    name: str  # for messages and labels: "s3://bucket/prefix", "file:///path"; never with credentials
+    backend: str  # filesystem, s3, azure, gcs, memory
+
+    def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
+        """Pages of the objects whose key starts with `prefix` (any string) and sorts after `start_after`.
+
+        A prefix or bucket folder that is not there is an empty listing; a missing bucket or a folder root that
+        does not exist is NotFound.
+        """
+        ...
+
+    async def head(self, key: str) -> ObjectInfo:
+        """What a listing would say of one object. Raises: NotFound."""
+        ...
+
+    async def read(self, key: str) -> bytes:
+        """The whole object. Raises: NotFound; Corrupt where fewer bytes come than were announced."""
+        ...
+
+    async def read_range(self, key: str, start: int, length: int) -> bytes:
+        """Bytes from `start`, up to `length`; fewer at the end of the object; none from beyond it.
+
+        A negative `start` counts from the end. Raises: NotFound.
+        """
+        ...
+
+    async def create(self, key: str, data: bytes) -> None:
+        """Put a new object. Raises: Conflict where one is there already."""
+        ...
+
+    async def replace(self, key: str, data: bytes) -> None:
+        """Put an object, over an old one if there is one."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; nothing to remove is success."""
+        ...
+
+    async def close(self) -> None:
+        """Let connections and handles go. Idempotent."""
+        ...

@@ -1,0 +1,1 @@
+"""Litestream: is the replica restorable, and how much would be lost."""

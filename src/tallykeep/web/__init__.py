@@ -1,0 +1,1 @@
+"""Listeners: what is asked over HTTP. Reads snapshots and health; knows no system by name."""
