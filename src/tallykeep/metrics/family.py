@@ -66,6 +66,8 @@ class Family:
         end = self.unit.suffix + "_total" * (self.kind is Kind.COUNTER)
         if not (self.legacy or self.name.endswith(end)):
             raise ValueError(f"{self.name}: should end with {end!r}; rename it, or say why in legacy=")
+        if self.kind is Kind.COUNTER and not self.name.endswith("_total"):
+            raise ValueError(f"{self.name}: every counter ends with '_total': OpenMetrics knows no other")
         if (self.kind is Kind.HISTOGRAM) != bool(self.buckets):
             raise ValueError(f"{self.name}: histograms have buckets, and nothing else has")
         if list(self.buckets) != sorted(set(self.buckets)) or math.inf in self.buckets:

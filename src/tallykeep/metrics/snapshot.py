@@ -16,7 +16,7 @@ def unknown(samples: Iterable[Sample]) -> tuple[Sample, ...]:
     return tuple(s._replace(value=UNKNOWN) for s in samples if s.family.kind is Kind.STATE_SET)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)  # renderers keep its lines weakly, by identity
 class Snapshot:
     """An immutable set of samples. Past `valid_until` only its state sets speak, and they say unknown."""
 
