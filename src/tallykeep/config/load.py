@@ -128,7 +128,7 @@ class _Loader:
         given = self.environment.given(field.env) if env and field.env else None
         texts = [given] if given else self._texts(field, key, node)
         if not texts:
-            self.entries.append(Entry(key, "****" if field.secret and field.shown else field.shown, "default"))
+            self.entries.append(Entry(key, field.shown, "default"))
             return
         if field.several and given:
             texts = [Given(part.strip(), given.origin) for part in given.text.split(",") if part.strip()]

@@ -108,10 +108,11 @@ def setting(
     them into `Secret`. `allowed` says what may stand there, where the parser does not say it itself.
     """
     read = parse or _parser_for(default)
+    secret = secret or read is Secret
     shown = "" if default is None or secret else _shown(default)
     value = read(default) if isinstance(default, str) and parse and default else default
     limits = allowed or (read.allowed if isinstance(read, Parser) else "")
-    declared = Setting(help, read, limits, shown, env, secret or read is Secret, switch)
+    declared = Setting(help, read, limits, shown, env, secret, switch)
     return dataclasses.field(default=value, metadata={_KEY: declared})
 
 

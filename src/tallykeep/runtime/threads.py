@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from threading import Thread
 from typing import ParamSpec, TypeVar, cast
@@ -19,6 +20,21 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _numbers = itertools.count(1)
+_watched: contextvars.ContextVar[set[Thread] | None] = contextvars.ContextVar("_watched", default=None)
+
+
+@contextmanager
+def threads_noted() -> Iterator[set[Thread]]:
+    """The threads that `in_thread` starts in this context and in tasks made in it.
+
+    A cancelled caller is gone while its thread may hang on: whoever must not start the same work twice looks here.
+    """
+    threads: set[Thread] = set()
+    token = _watched.set(threads)
+    try:
+        yield threads
+    finally:
+        _watched.reset(token)
 
 
 async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -27,7 +43,12 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
     future: asyncio.Future[T] = loop.create_future()
     call = partial(contextvars.copy_context().run, partial(function, *args, **kwargs))
     name = f"{getattr(function, '__name__', 'work')}-{next(_numbers)}"
-    Thread(target=_run, args=(call, loop, future), name=name, daemon=True).start()
+    thread = Thread(target=_run, args=(call, loop, future), name=name, daemon=True)
+    noted = _watched.get()
+    if noted is not None:
+        noted.difference_update([other for other in noted if not other.is_alive()])
+        noted.add(thread)
+    thread.start()
     return await future
 
 
