@@ -1,0 +1,107 @@
+"""`tallykeep demo`: the embedded world, from the first commit to the summary."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from tallykeep.units import format_duration, parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tallykeep.demo.summary import Summary
+    from tallykeep.demo.world import World
+
+_LEAST = 20.0  # seconds; a shorter demo cannot show its second act
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Say what this command takes."""
+    parser.description = (
+        "A busy SQLite database, a real Litestream replicating it to a real S3 server, a second one to a folder, "
+        "and tallykeep watching both. Everything runs on this machine and is gone afterwards."
+    )
+    parser.add_argument(
+        "--for",
+        dest="duration",
+        metavar="DURATION",
+        type=_duration,
+        default=os.environ.get("DEMO_FOR") or None,
+        help="end by itself after this time, such as 60s (also: DEMO_FOR); without it Ctrl-C ends the demo",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play both acts and print the summary. 0: everything expected happened."""
+    from tallykeep.demo.summary import Summary
+
+    begun = time.monotonic()
+    summary, interrupted = Summary(), False
+
+    def say(text: str) -> None:
+        minutes, seconds = divmod(round(time.monotonic() - begun), 60)
+        print(f"{minutes}:{seconds:02d}  {text}", flush=True)
+
+    before = [(number, signal.signal(number, _interrupt)) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        _play(summary, say, None if args.duration is None else begun + args.duration)
+    except KeyboardInterrupt:
+        interrupted = True
+        print()
+    except TimeoutError as error:
+        summary.troubles.append(str(error))
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+    print("\n".join(("", *summary.lines())), flush=True)
+    return summary.exit_status(interrupted=interrupted)
+
+
+def _play(summary: Summary, say: Callable[[str], None], deadline: float | None) -> None:
+    from tallykeep.demo.acts import Play
+    from tallykeep.demo.world import World
+
+    say("Starting S3, a busy application, Litestream and tallykeep ...")
+    with World() as world:
+        try:
+            _introduce(world)
+            play = Play(world, summary, say, deadline)
+            play.first_act()
+            play.second_act()
+            say("Both acts are over; all of it goes on" + (". Ctrl-C ends the demo." if deadline is None else "."))
+            play.epilogue()
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave servers behind
+
+
+def _introduce(world: World) -> None:
+    url = f"http://127.0.0.1:{world.port}"
+    print(
+        f"""
+  application   commits to {world.shop.name} and {world.ledger.name} in {world.folder}
+  Litestream    {world.shop.name} -> s3://demo/shop at {world.s3.endpoint}
+                {world.ledger.name} -> {world.replica}
+  tallykeep     {url}/metrics   {url}/readyz   {url}/status
+
+  Ask for yourself: tallykeep litestream check {world.replica} --deep
+""",
+        flush=True,
+    )
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _duration(text: str) -> float:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if seconds < _LEAST:
+        raise argparse.ArgumentTypeError(f"{text!r} is too short for both acts: {format_duration(_LEAST)} at least")
+    return seconds

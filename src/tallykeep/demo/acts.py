@@ -1,0 +1,153 @@
+"""The demo as a play of two acts, watched through /metrics alone, as Prometheus would.
+
+First act: both replicas turn restorable, are verified, drilled and compared with the live databases.
+Second act: the S3 server is frozen. Litestream goes on saying that it replicates; tallykeep has to say that it does
+not know, and to come back when the server does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from tallykeep.demo.page import Page, scrape
+from tallykeep.demo.summary import Outcome, Summary
+from tallykeep.demo.world import World
+from tallykeep.metrics import Family
+from tallykeep.systems.litestream import families as f
+from tallykeep.units import format_duration
+
+POLL = 0.25  # seconds between two scrapes
+FROZEN = 5.0  # seconds the server stays frozen after tallykeep has noticed
+PATIENCE = 60.0  # seconds an act may take when nobody asked for an end
+
+# Families that stand on the page only while there is something to tell.
+OCCASIONAL = frozenset({f.RPO_AT_LEAST.name, f.RPO_COMMITS.name, f.CORRUPT_FILES.name})
+
+Check = Callable[[Page], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One replica, by the labels it has on the page."""
+
+    title: str
+    target: str
+
+    def says(self, family: Family, state: str) -> Check:
+        """Whether a state set of this target is in `state`."""
+        return lambda page: page.state(family.name, target=self.target) == state
+
+    def shows(self, *families: Family) -> Check:
+        """Whether one of these families has a figure for this target."""
+        return lambda page: any(page.values(family.name, target=self.target) for family in families)
+
+
+class Play:
+    """Runs the acts in a world and fills in a summary. `say` prints a line."""
+
+    def __init__(self, world: World, summary: Summary, say: Callable[[str], None], deadline: float | None) -> None:
+        self._world = world
+        self._summary = summary
+        self._say = say
+        self._start = time.monotonic()
+        self._deadline = deadline  # on the monotonic clock; None: until interrupted
+        self._seen: set[str] = set()
+        self._dead: set[str] = set()
+
+    def first_act(self) -> None:
+        """Both replicas are shown good, and every family is seen."""
+        checks = [pair for side in self._sides() for pair in self._expected_of(side)]
+        expected = {family.name for family in f.FAMILIES} - OCCASIONAL
+        families = self._summary.expect(f"all {len(expected)} families of Litestream on /metrics")
+        checks.append((families, lambda page: expected <= self._seen))
+        half = None if self._deadline is None else (self._deadline - self._start) / 2
+        self._await(checks, PATIENCE if half is None else min(PATIENCE, half))
+        families.detail = ", ".join(sorted(expected - self._seen))
+
+    def second_act(self) -> None:
+        """The S3 server freezes and thaws; tallykeep notices both, and the other replica is not touched by it."""
+        s3, folder = self._sides()
+        noticed = self._summary.expect("S3 frozen: tallykeep says unknown")
+        untouched = self._summary.expect(f"meanwhile {folder.title} stays restorable")
+        recovered = self._summary.expect("S3 thawed: tallykeep says restorable again")
+        self._say("Second act: the S3 server is frozen (SIGSTOP). Litestream does not complain; tallykeep?")
+        self._world.s3.freeze()
+        try:
+            self._await([(noticed, s3.says(f.VERDICT, "unknown"))], PATIENCE)
+            if noticed.happened:
+                self._hold(untouched, folder.says(f.VERDICT, "restorable"), FROZEN)
+        finally:
+            self._world.s3.thaw()
+        self._say("The S3 server is thawed.")
+        self._await([(recovered, s3.says(f.VERDICT, "restorable"))], PATIENCE)
+
+    def watch(self, seconds: float) -> None:
+        """Let time pass, with an eye on the processes."""
+        self._await([], seconds)
+
+    def epilogue(self) -> None:
+        """Watch until the deadline, or for ever."""
+        while self._deadline is None or time.monotonic() < self._deadline:
+            self.watch(1)
+
+    def _sides(self) -> tuple[Side, Side]:
+        """The two replicas, as tallykeep has named their targets."""
+        page = self._look()
+        while page is None or len(targets := self._targets(page)) < 2:
+            if self._over():
+                raise TimeoutError("tallykeep has not shown its two targets")
+            time.sleep(POLL)
+            page = self._look()
+        return Side("shop.db on S3", targets["s3"]), Side("ledger.db in a folder", targets["file"])
+
+    @staticmethod
+    def _targets(page: Page) -> dict[str, str]:
+        return {s.labels["kind"]: s.labels["target"] for s in page.series if s.name == f.TARGET_INFO.name}
+
+    def _expected_of(self, side: Side) -> Iterable[tuple[Outcome, Check]]:
+        expect = self._summary.expect
+        yield expect(f"{side.title}: restorable"), side.says(f.VERDICT, "restorable")
+        yield expect(f"{side.title}: commits at risk counted"), side.shows(f.RPO_COMMITS, f.RPO_AT_LEAST)
+        yield expect(f"{side.title}: every file of the plan verified"), side.says(f.SWEEP_RESULT, "sound")
+        yield expect(f"{side.title}: restore drill ok"), side.says(f.DRILL_RESULT, "ok")
+        yield expect(f"{side.title}: drill's image equals the live database"), side.says(f.DRILL_MATCH, "matches")
+
+    def _await(self, checks: list[tuple[Outcome, Check]], seconds: float) -> None:
+        """Scrape until every check has held once, or `seconds` or the play are over. Without checks: just watch."""
+        start, waiting = time.monotonic(), checks
+        while time.monotonic() - start < seconds and not self._over() and (waiting or not checks):
+            page = self._look()
+            for outcome, check in waiting:
+                if page is not None and check(page):
+                    outcome.after = time.monotonic() - start
+                    self._say(outcome.what)
+            waiting = [pair for pair in waiting if not pair[0].happened]
+            time.sleep(POLL)
+
+    def _hold(self, outcome: Outcome, check: Check, seconds: float) -> None:
+        """`check` has to hold at every scrape for `seconds`."""
+        start = time.monotonic()
+        while time.monotonic() - start < seconds and not self._over():
+            page = self._look()
+            if page is None or not check(page):
+                outcome.detail = f"not after {format_duration(time.monotonic() - start)}"
+                return
+            time.sleep(POLL)
+        outcome.after = time.monotonic() - start
+
+    def _look(self) -> Page | None:
+        """One scrape; remembers families, and processes that have died."""
+        for name, last_words in self._world.dead().items():
+            if name not in self._dead:
+                self._dead.add(name)
+                self._summary.troubles.append(f"{name} has ended by itself\n{last_words}".rstrip())
+        page = scrape(self._world.port)
+        if page is not None:
+            self._seen |= page.families
+        return page
+
+    def _over(self) -> bool:
+        """Whether the time is up, or there is nothing to look at any more."""
+        return bool(self._dead) or (self._deadline is not None and time.monotonic() >= self._deadline)

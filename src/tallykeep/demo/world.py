@@ -1,0 +1,157 @@
+"""The embedded world: an application, S3, Litestream and tallykeep, each a real process on this machine.
+
+Two databases, as Litestream gives each of them one replica: shop.db goes to the S3 server, ledger.db to a folder.
+Intervals are seconds instead of minutes and hours, so that compactions, snapshots and drills happen while one looks
+on. Everything stands in one temporary folder and is gone with it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from tallykeep.demo.litestream import LitestreamDaemon
+from tallykeep.demo.page import get
+from tallykeep.demo.seaweedfs import SeaweedFS
+from tallykeep.demo.writer import open_database
+from tallykeep.runtime.processes import ManagedProcess, free_port
+
+BUCKET = "demo"
+RATE = 5  # commits a second, in each database
+_PREFERRED_PORT = 9090  # where people expect it
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")  # a user's own settings must not leak in
+
+_LITESTREAM_YML = """\
+levels:
+  - interval: 5s
+  - interval: 15s
+  - interval: 30s
+snapshot:
+  interval: 20s
+  retention: 10m
+l0-retention: 30s
+l0-retention-check-interval: 5s
+dbs:
+  - path: {shop}
+    replica:
+      type: s3
+      bucket: {bucket}
+      path: shop
+      endpoint: {endpoint}
+      region: us-east-1
+      force-path-style: true
+      access-key-id: {access_key}
+      secret-access-key: {secret_key}
+  - path: {ledger}
+    replica:
+      type: file
+      path: {replica}
+"""
+_TALLYKEEP_YAML = """\
+state_dir: {state}
+metrics_host: 127.0.0.1
+metrics_port: {port}
+litestream:
+  config: {config}
+  interval: 1s
+  timeout: 2s
+  stale_after: 5s
+  drill:
+    every: 10s
+    integrity: full
+"""
+
+
+class World:
+    """Everything that runs. A context manager: entered, it is up; left, nothing of it remains."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self.folder = Path()
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tallykeep-demo-")))
+            self.port = _port()
+            self.s3 = stack.enter_context(SeaweedFS(self._below("s3")))
+            self.s3.create_bucket(BUCKET)
+            self.writer = stack.enter_context(self._writer())
+            self.litestream = self._litestream()
+            self.litestream.start()
+            stack.callback(self.litestream.kill)  # nothing it could still sync will be looked at
+            self.tallykeep = stack.enter_context(self._tallykeep())
+            self.tallykeep.wait_ready(lambda: get(self.port, "/healthz") is not None, timeout=20)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def shop(self) -> Path:
+        """The database that is replicated to S3."""
+        return self.folder / "shop.db"
+
+    @property
+    def ledger(self) -> Path:
+        """The database that is replicated to a folder."""
+        return self.folder / "ledger.db"
+
+    @property
+    def replica(self) -> Path:
+        """The folder that ledger.db is replicated to."""
+        return self.folder / "replica" / "ledger"
+
+    def dead(self) -> dict[str, str]:
+        """The processes that have ended though nobody told them to, with their last words."""
+        processes = {"the writer": self.writer, "Litestream": self.litestream, "tallykeep": self.tallykeep}
+        dead = {name: process.log_tail(5) for name, process in processes.items() if not process.alive}
+        return dead if self.s3.alive else dead | {"SeaweedFS": ""}
+
+    def _below(self, name: str) -> Path:
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _writer(self) -> ManagedProcess:
+        for path in (self.shop, self.ledger):
+            open_database(path).close()
+        command = [sys.executable, "-m", "tallykeep.demo.writer", str(self.shop), str(self.ledger), "--rate", str(RATE)]
+        return ManagedProcess(command, log=self.folder / "writer.log")
+
+    def _litestream(self) -> LitestreamDaemon:
+        config = _LITESTREAM_YML.format(
+            shop=self.shop,
+            ledger=self.ledger,
+            replica=self.replica,
+            bucket=BUCKET,
+            endpoint=self.s3.endpoint,
+            access_key=self.s3.access_key,
+            secret_key=self.s3.secret_key,
+        )
+        return LitestreamDaemon(self._below("litestream"), config)
+
+    def _tallykeep(self) -> ManagedProcess:
+        config = self.folder / "tallykeep.yaml"
+        config.write_text(
+            _TALLYKEEP_YAML.format(state=self.folder / "state", port=self.port, config=self.litestream.config)
+        )
+        env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        command = ["tallykeep", "run", "--config", str(config)]
+        return ManagedProcess(command, env=env, cwd=self.folder, log=self.folder / "tallykeep.log")
+
+
+def _port() -> int:
+    """The port people expect /metrics on where it is free, else any."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", _PREFERRED_PORT))
+        except OSError:
+            return free_port()
+    return _PREFERRED_PORT
