@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, quote, unquote
 
 from tallykeep.config.parse import Parser
 
@@ -132,12 +132,15 @@ def _shown(bucket: str, prefix: str) -> str:
 
 
 def _file_path(rest: str) -> str:
-    path = "/" + rest.partition("?")[0].partition("#")[0].lstrip("/")
+    """The folder Litestream makes of a file URL: it keeps the path percent-encoded, so a space becomes "%20"."""
+    path = "/" + rest.partition("?")[0].lstrip("/")
+    if re.search(r"[^\w/$&+,:;=@.~!'()*\[\]%#-]", path, re.ASCII):
+        path = quote(unquote(path), safe="/$&+,:;=@~#")
     return posixpath.normpath(path) if path != "/" else ""
 
 
 def _s3(rest: str) -> ReplicaUrl:
-    place, _, query = rest.partition("?")
+    place, _, query = rest.partition("#")[0].partition("?")
     bucket, region, endpoint, style, path = _arn(place) if place.lower().startswith("arn:") else _host_and_path(place)
     asked = {name: values[0] for name, values in parse_qs(query).items()}
     if given := _asked(asked, "endpoint"):
