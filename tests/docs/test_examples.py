@@ -1,0 +1,49 @@
+"""Examples and configuration shown in the docs are configuration that loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.documents import ROOT, Block, blocks, documents, name
+
+from tallykeep.config.load import PROGRAM, load
+from tallykeep.config.program import ProgramSettings
+from tallykeep.systems import all_systems
+
+FILES = sorted(ROOT.glob("examples/**/tallykeep.yaml"))
+BLOCKS = [b for page in documents() for b in blocks(page, "yaml") if b.text.startswith("# tallykeep.yaml")]
+SECTIONS: dict[str, type[Any]] = {PROGRAM: ProgramSettings, **{s.name: s.settings for s in all_systems()}}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_example_files_load(path: Path) -> None:
+    """Every example's tallykeep.yaml loads without a problem and asks for a system."""
+    config = load(SECTIONS, {}, path)
+    assert any(system.enabled(config.section(system.name)) for system in all_systems())
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: b.where)
+def test_blocks_load(block: Block, tmp_path: Path) -> None:
+    """Every tallykeep.yaml shown in the docs loads without a problem and asks for a system."""
+    path = tmp_path / "tallykeep.yaml"
+    path.write_text(block.text)
+    config = load(SECTIONS, {}, path)
+    assert any(system.enabled(config.section(system.name)) for system in all_systems())
+
+
+def test_example_variables_load() -> None:
+    """The example's variables describe the default target and cause no remark."""
+    lines = (ROOT / "examples/01-one-database/tallykeep.env").read_text().splitlines()
+    variables = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    config = load(SECTIONS, variables)
+    assert not config.warnings
+    assert [target.name for target in config.section("litestream").targets] == ["default"]
+
+
+def test_every_example_is_listed() -> None:
+    """Every numbered folder stands in the examples' README."""
+    readme = (ROOT / "examples/README.md").read_text()
+    for folder in sorted(ROOT.glob("examples/[0-9]*")):
+        assert f"({folder.name})" in readme

@@ -1,0 +1,76 @@
+"""Writes what is generated from the code: the reference pages and the alert rules. `--check` compares only.
+
+python -m tools.generate            write what has changed
+python -m tools.generate --check    exit with 1 and name what is out of step
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tallykeep.config.load import PROGRAM
+from tallykeep.config.program import ProgramSettings
+from tallykeep.config.reference import settings_page
+from tallykeep.exposition.reference import metrics_reference
+from tallykeep.exposition.rules import alert_rules
+from tallykeep.metrics import Family
+from tallykeep.runtime.families import FAMILIES as OWN_FAMILIES
+from tallykeep.systems import all_systems
+from tools.commands import commands_page
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = "docs/reference"
+RULES = "deploy/prometheus"
+
+
+def generated() -> dict[str, str]:
+    """Every generated file: its path in the repository and what it should say."""
+    settings: dict[str, type[Any]] = {PROGRAM: ProgramSettings, **{system.name: system.settings for system in all_systems()}}
+    pages = {
+        f"{REFERENCE}/metrics.md": metrics_reference(groups()),
+        f"{REFERENCE}/settings.md": settings_page(settings),
+        f"{REFERENCE}/commands.md": commands_page(),
+    }
+    return pages | {f"{RULES}/{name}.rules.yml": alert_rules({name: families}) for name, families in groups().items()}
+
+
+def groups() -> Mapping[str, Iterable[Family]]:
+    """The families of every system, then tallykeep's own."""
+    return {**{system.name: system.families for system in all_systems()}, PROGRAM: OWN_FAMILIES}
+
+
+def main() -> int:
+    """Write or compare; the exit status says whether they were in step."""
+    parser = argparse.ArgumentParser(description="writes what is generated from the code")
+    parser.add_argument("--check", action="store_true", help="compare only")
+    check = parser.parse_args().check
+    changed = [path for path, text in generated().items() if _differs(ROOT / path, text)]
+    for path in changed:
+        if check:
+            _show(path, generated()[path])
+        else:
+            (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+            (ROOT / path).write_text(generated()[path], encoding="utf-8")
+            print(f"docs: wrote {path}")
+    if check and changed:
+        print(f"out of step with the code: {', '.join(changed)}; run `make docs` and commit what it writes")
+    return 1 if check and changed else 0
+
+
+def _differs(path: Path, text: str) -> bool:
+    return not path.exists() or path.read_text(encoding="utf-8") != text
+
+
+def _show(path: str, text: str) -> None:
+    committed = (ROOT / path).read_text(encoding="utf-8") if (ROOT / path).exists() else ""
+    lines = difflib.unified_diff(committed.splitlines(), text.splitlines(), path, "the code", lineterm="", n=1)
+    print("\n".join(list(lines)[:40]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
