@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.utils import floatToGoString
+from tests.support.pages import TheirPage
 
 from tallykeep.exposition.lexical import go_float
 from tallykeep.exposition.page import Format, Renderer
 from tallykeep.metrics import UNKNOWN, Catalogue, Distribution, Exemplar, Family, Kind, Sample, Snapshot
 from tallykeep.units import BYTES, COUNT, FLAG, SECONDS, STATE, TIMESTAMP, Unit
-from tests.support.pages import TheirPage
 
 FORMATS = pytest.mark.parametrize("format", list(Format), ids=lambda format: format.name.lower())
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import math
 
+_EXPONENTS = [f"e+{digits - 1:02d}" for digits in range(17)]  # by digits before the point
+
 
 def go_float(value: float) -> str:
     """A number as Go prints it: "1.0", "1e+06", "+Inf", "NaN"."""
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    if math.isnan(value):
-        return "NaN"
-    text = repr(value)
-    point = text.find(".")
-    if value > 0 and point > 6:  # Go turns to exponents sooner than Python; prometheus_client: positive numbers only
-        mantissa = f"{text[0]}.{text[1:point]}{text[point + 1 :]}".rstrip("0.")
-        return f"{mantissa}e+{point - 1:02d}"
-    return text
+    if 1e6 <= value < 1e16:  # Go turns to exponents sooner than Python; prometheus_client: for positive numbers only
+        text = repr(value)
+        point = text.find(".")
+        return f"{text[0]}.{text[1:point]}{text[point + 1 :]}".rstrip("0.") + _EXPONENTS[point]
+    if math.isfinite(value):
+        return repr(value)
+    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
 
 
 def label_value(text: str) -> str:

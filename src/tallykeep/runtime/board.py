@@ -154,6 +154,12 @@ class Board:
             self._expire(self._clock.monotonic())
             return list(self._believed())
 
+    def believed(self) -> dict[tuple[str, str], bool]:
+        """Whether the last snapshot of each collector and target may be believed right now."""
+        with self._lock:
+            self._expire(self._clock.monotonic())
+            return {key: place.believed for key, place in self._places.items()}
+
     def samples(self) -> Iterator[Sample]:
         """Every sample that may be believed right now, then those of the Book as it stands."""
         for snapshot in self.snapshots():
