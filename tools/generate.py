@@ -19,8 +19,9 @@ from tallykeep.config.reference import settings_page
 from tallykeep.exposition.reference import metrics_reference
 from tallykeep.exposition.rules import alert_rules
 from tallykeep.metrics import Family
-from tallykeep.runtime.families import FAMILIES as OWN_FAMILIES
+from tallykeep.runtime.families import FAMILIES as RUNTIME_FAMILIES
 from tallykeep.systems import all_systems
+from tallykeep.web.families import FAMILIES as WEB_FAMILIES
 from tools.commands import commands_page
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +31,10 @@ RULES = "deploy/prometheus"
 
 def generated() -> dict[str, str]:
     """Every generated file: its path in the repository and what it should say."""
-    settings: dict[str, type[Any]] = {PROGRAM: ProgramSettings, **{system.name: system.settings for system in all_systems()}}
+    settings: dict[str, type[Any]] = {
+        PROGRAM: ProgramSettings,
+        **{system.name: system.settings for system in all_systems()},
+    }
     pages = {
         f"{REFERENCE}/metrics.md": metrics_reference(groups()),
         f"{REFERENCE}/settings.md": settings_page(settings),
@@ -41,7 +45,7 @@ def generated() -> dict[str, str]:
 
 def groups() -> Mapping[str, Iterable[Family]]:
     """The families of every system, then tallykeep's own."""
-    return {**{system.name: system.families for system in all_systems()}, PROGRAM: OWN_FAMILIES}
+    return {**{system.name: system.families for system in all_systems()}, PROGRAM: (*RUNTIME_FAMILIES, *WEB_FAMILIES)}
 
 
 def main() -> int:
@@ -49,13 +53,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="writes what is generated from the code")
     parser.add_argument("--check", action="store_true", help="compare only")
     check = parser.parse_args().check
-    changed = [path for path, text in generated().items() if _differs(ROOT / path, text)]
-    for path in changed:
+    changed = {path: text for path, text in generated().items() if _differs(ROOT / path, text)}
+    for path, text in changed.items():
         if check:
-            _show(path, generated()[path])
+            _show(path, text)
         else:
             (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
-            (ROOT / path).write_text(generated()[path], encoding="utf-8")
+            (ROOT / path).write_text(text, encoding="utf-8")
             print(f"docs: wrote {path}")
     if check and changed:
         print(f"out of step with the code: {', '.join(changed)}; run `make docs` and commit what it writes")

@@ -11,9 +11,14 @@ from tests.support.documents import ROOT, Block, blocks, documents, name
 from tallykeep.config.load import PROGRAM, load
 from tallykeep.config.program import ProgramSettings
 from tallykeep.systems import all_systems
+from tallykeep.web.webconfig import read_web_config
 
 FILES = sorted(ROOT.glob("examples/**/tallykeep.yaml"))
 BLOCKS = [b for page in documents() for b in blocks(page, "yaml") if b.text.startswith("# tallykeep.yaml")]
+WEB_CONFIGS = [
+    *(path.read_text() for path in ROOT.glob("examples/**/web.config.yml")),
+    *(b.text for page in documents() for b in blocks(page, "yaml") if b.text.startswith("# web.config.yml")),
+]
 SECTIONS: dict[str, type[Any]] = {PROGRAM: ProgramSettings, **{s.name: s.settings for s in all_systems()}}
 
 
@@ -31,6 +36,17 @@ def test_blocks_load(block: Block, tmp_path: Path) -> None:
     path.write_text(block.text)
     config = load(SECTIONS, {}, path)
     assert any(system.enabled(config.section(system.name)) for system in all_systems())
+
+
+@pytest.mark.parametrize("text", WEB_CONFIGS)
+def test_web_configs_are_honoured(text: str, tmp_path: Path) -> None:
+    """Every web.config.yml shown is understood in full, without a warning."""
+    path = tmp_path / "web.config.yml"
+    path.write_text(text)
+    config = read_web_config(path)
+    assert config.users
+    assert config.tls is not None
+    assert not config.warnings
 
 
 def test_example_variables_load() -> None:
