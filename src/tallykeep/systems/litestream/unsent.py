@@ -1,0 +1,88 @@
+"""Local LTX files of level 0 that the replica does not have yet, and whether each surely holds a commit.
+
+Litestream writes a file here before it uploads it, so these are proof of commits that have left the WAL but not
+the machine. Only the first 104 bytes of a file are read, once; names tell the rest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from tallykeep.systems.litestream.ltx.error import LtxError
+from tallykeep.systems.litestream.ltx.header import HEADER_SIZE, Header
+from tallykeep.systems.litestream.ltx.name import LtxName
+from tallykeep.systems.litestream.ltx.txid import Txid
+from tallykeep.systems.litestream.wal import FRAME_HEADER_SIZE
+
+_MOST = 5000  # files opened in one look; the rest is left to the next
+
+
+class LocalFile(NamedTuple):
+    """What the start of a local file says."""
+
+    header: Header
+    first_page: int
+
+    @property
+    def salts(self) -> tuple[int, int]:
+        """Of the WAL generation it was copied from."""
+        return self.header.wal_salt1, self.header.wal_salt2
+
+    def holds_a_commit(self, own_page: int | None) -> bool:
+        """Whether it surely holds a commit of the application, not just one of Litestream's own.
+
+        Litestream adds at most one commit of one frame between two files. A range of one frame is taken for such
+        unless its page is another than that of Litestream's table. Page 1 says nothing: full copies start with it.
+        """
+        frame = FRAME_HEADER_SIZE + self.header.page_size
+        if self.header.wal_size != frame:
+            return self.header.wal_size > frame
+        return own_page is not None and self.first_page not in (1, own_page)
+
+
+class LocalFiles:
+    """The local folder of level 0, `.<database>-litestream/ltx/0`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tip = Txid(0)  # the newest TXID at the last look; 0 where there is no file
+        self._known: dict[LtxName, LocalFile | None] = {}
+
+    def look(self, after: int) -> Sequence[LocalFile]:
+        """The files beyond TXID `after`, in order. Damaged and vanished ones are left out; no folder is no files.
+
+        Raises: OSError where the folder cannot be read.
+        """
+        names = self._names()
+        self.tip = names[-1].max if names else Txid(0)
+        newer = [name for name in names if name.max > after]
+        self._known = {name: self._known[name] for name in newer if name in self._known}
+        unread = [name for name in newer if name not in self._known]
+        self._known |= {name: self.read(name) for name in unread[:_MOST]}
+        return [file for name in newer if (file := self._known.get(name)) is not None]
+
+    def read(self, name: LtxName) -> LocalFile | None:
+        """One file; None where it cannot be read."""
+        try:
+            with (self.folder / str(name)).open("rb", buffering=0) as file:
+                data = file.read(HEADER_SIZE + 4)
+            return LocalFile(Header.decode(data), int.from_bytes(data[HEADER_SIZE:], "big"))
+        except (OSError, LtxError):
+            return None
+
+    def _names(self) -> list[LtxName]:
+        found = []
+        with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                with suppress(ValueError):
+                    found.append(LtxName.parse(entry.name))
+        return sorted(found)
+
+
+def count(files: Sequence[LocalFile], own_page: int | None) -> int:
+    """How many commits of the application the files surely hold: one in each that cannot be Litestream's own."""
+    return sum(file.holds_a_commit(own_page) for file in files)
