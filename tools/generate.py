@@ -9,19 +9,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-from tallykeep.config.load import PROGRAM
-from tallykeep.config.program import ProgramSettings
+from tallykeep.cli.metrics import groups
+from tallykeep.cli.sections import sections
 from tallykeep.config.reference import settings_page
 from tallykeep.exposition.reference import metrics_reference
 from tallykeep.exposition.rules import alert_rules
-from tallykeep.metrics import Family
-from tallykeep.runtime.families import FAMILIES as RUNTIME_FAMILIES
-from tallykeep.systems import all_systems
-from tallykeep.web.families import FAMILIES as WEB_FAMILIES
 from tools.commands import commands_page
 
 ROOT = Path(__file__).parents[1]
@@ -31,21 +25,12 @@ RULES = "deploy/prometheus"
 
 def generated() -> dict[str, str]:
     """Every generated file: its path in the repository and what it should say."""
-    settings: dict[str, type[Any]] = {
-        PROGRAM: ProgramSettings,
-        **{system.name: system.settings for system in all_systems()},
-    }
     pages = {
         f"{REFERENCE}/metrics.md": metrics_reference(groups()),
-        f"{REFERENCE}/settings.md": settings_page(settings),
+        f"{REFERENCE}/settings.md": settings_page(sections()),
         f"{REFERENCE}/commands.md": commands_page(),
     }
     return pages | {f"{RULES}/{name}.rules.yml": alert_rules({name: families}) for name, families in groups().items()}
-
-
-def groups() -> Mapping[str, Iterable[Family]]:
-    """The families of every system, then tallykeep's own."""
-    return {**{system.name: system.families for system in all_systems()}, PROGRAM: (*RUNTIME_FAMILIES, *WEB_FAMILIES)}
 
 
 def main() -> int:
