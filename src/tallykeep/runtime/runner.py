@@ -51,6 +51,7 @@ class Runner:
         async with asyncio.TaskGroup() as group:
             for watch in self._watches:
                 group.create_task(watch.run(), name=f"watch-{watch.name}")
+            await asyncio.Event().wait()  # with nothing to collect as well
 
 
 class _Watch:

@@ -40,3 +40,4 @@ class System:
     enabled: Callable[[Any], bool]  # do these settings ask for it? (`run SYSTEM` asks outright)
     open: str  # of an Opener
     commands: str = ""  # of a Callable[[argparse.ArgumentParser], None] that adds the system's sub-commands
+    needs_state: bool = False  # it must not run where a restart would forget its state

@@ -1,0 +1,155 @@
+"""`tallykeep`: finds the command, runs it, and turns what went wrong into one line and an exit status.
+
+Nothing that a command needs is imported before that command is called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+from typing import NamedTuple
+
+from tallykeep.cli.parsers import Parser
+from tallykeep.errors import TallykeepError
+from tallykeep.systems import System, all_systems
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+class Verb(NamedTuple):
+    """A command of the program itself: a module with `add(parser)` and `run(args) -> int`."""
+
+    name: str
+    summary: str
+    module: str
+
+
+VERBS = (
+    Verb("run", "watch what is configured and serve its metrics", "tallykeep.cli.run"),
+    Verb("demo", "see it at work: real servers on this machine, small and busy", "tallykeep.cli.demo"),
+    Verb("metrics", "the metric families: list them, explain one", "tallykeep.cli.metrics"),
+    Verb("config", "the settings: show them, validate them", "tallykeep.cli.config"),
+    Verb("version", "versions of tallykeep and of what it stands on", "tallykeep.cli.version"),
+)
+
+EPILOG = """\
+examples:
+  LOCAL_LTX_DIR=/data/.app.db-litestream/ltx tallykeep run
+  tallykeep run litestream --config tallykeep.yaml
+  tallykeep litestream check s3://bucket/app --deep
+  tallykeep metrics show tallykeep_collector_up
+
+exit status:
+  0    it was done; for a check: the answer is good
+  1    it failed; for a check: the answer is bad
+  2    wrong usage, or settings that cannot be used
+  3    no answer: a source or store could not be reached or read
+  130  interrupted by Ctrl-C
+  141  whatever read the output went away
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. The exit status of the process."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _forget_output()
+        return BROKEN_PIPE
+    except TallykeepError as error:
+        return _told(error, debug)
+    except Exception as error:
+        return _defect(error, debug)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    parser = _parser()
+    try:
+        args = parser.parse_args([argument for argument in arguments if argument != "--debug"])
+    except SystemExit as end:  # argparse has said what there was to say
+        return end.code if isinstance(end.code, int) else 2
+    if args.run is None:
+        parser.print_help()
+        return 2
+    status: int = args.run(args)
+    return status
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="tallykeep",
+        description="Keeps data restorable and keeps the tally of what is used.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an unexpected error (any command)")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    for verb in VERBS:
+        commands.add_parser(verb.name, help=verb.summary, fill=partial(_fill_verb, verb.module))
+    for system in all_systems():
+        if system.commands:
+            commands.add_parser(system.name, help=system.summary, fill=partial(_fill_system, system))
+    return parser
+
+
+def _fill_verb(module: str, parser: Parser) -> None:
+    verb = import_module(module)
+    parser.set_defaults(run=verb.run)
+    verb.add(parser)
+
+
+def _fill_system(system: System, parser: Parser) -> None:
+    parser.description = parser.description or f"{system.name}: {system.summary}."
+    parser.set_defaults(run=partial(_help, parser))
+    module, _, name = system.commands.partition(":")
+    getattr(import_module(module), name)(parser)
+
+
+def _help(parser: Parser, args: argparse.Namespace) -> int:
+    """A group of commands without a command: its help, and wrong usage."""
+    parser.print_help()
+    return 2
+
+
+def _told(error: TallykeepError, debug: bool) -> int:
+    if debug:
+        _traceback(error)
+    problems = str(error).splitlines() or [type(error).__name__]
+    if len(problems) > 1:
+        print(f"tallykeep: {len(problems)} problems", file=sys.stderr)
+    for problem in problems:
+        print(f"  - {problem}" if len(problems) > 1 else f"tallykeep: {problem}", file=sys.stderr)
+    return error.exit_status
+
+
+def _defect(error: Exception, debug: bool) -> int:
+    if debug:
+        _traceback(error)
+    print(f"tallykeep: unexpected {type(error).__name__}: {error}", file=sys.stderr)
+    told = "the traceback above" if debug else "what the same command prints with --debug"
+    print(f"This is a defect: please report it to the tallykeep project with {told}.", file=sys.stderr)
+    return 1
+
+
+def _traceback(error: BaseException) -> None:
+    import traceback
+
+    traceback.print_exception(error)
+
+
+def _forget_output() -> None:
+    """Nobody reads any more: the flush at exit must not fail again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
