@@ -19,6 +19,7 @@ from tallykeep.demo.litestream import LitestreamDaemon
 from tallykeep.demo.page import get
 from tallykeep.demo.seaweedfs import SeaweedFS
 from tallykeep.demo.writer import open_database
+from tallykeep.errors import Unreachable
 from tallykeep.runtime.processes import ManagedProcess, free_port
 
 BUCKET = "demo"
@@ -78,15 +79,14 @@ class World:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tallykeep-demo-")))
-            self.port = _port()
             self.s3 = stack.enter_context(SeaweedFS(self._below("s3")))
             self.s3.create_bucket(BUCKET)
             self.writer = stack.enter_context(self._writer())
             self.litestream = self._litestream()
             self.litestream.start()
             stack.callback(self.litestream.kill)  # nothing it could still sync will be looked at
-            self.tallykeep = stack.enter_context(self._tallykeep())
-            self.tallykeep.wait_ready(lambda: get(self.port, "/healthz") is not None, timeout=20)
+            self.tallykeep = self._started_tallykeep()
+            stack.callback(self.tallykeep.stop)
             self._stack = stack.pop_all()
         return self
 
@@ -137,6 +137,31 @@ class World:
         )
         return LitestreamDaemon(self._below("litestream"), config)
 
+    def _started_tallykeep(self) -> ManagedProcess:
+        """tallykeep on the port people expect, or on another where somebody has it or takes it meanwhile."""
+        for self.port in (_PREFERRED_PORT, free_port()):
+            if not _is_free(self.port):
+                continue
+            tallykeep = self._tallykeep()
+            tallykeep.start()
+            try:
+                tallykeep.wait_ready(self._listening, timeout=20)
+            except Unreachable:
+                tallykeep.kill()
+                if self.port != _PREFERRED_PORT or _is_free(self.port):
+                    raise
+            else:
+                return tallykeep
+        raise Unreachable(f"no port for tallykeep: {_PREFERRED_PORT} and {self.port} are taken")
+
+    def _listening(self) -> bool:
+        """By its own word: on that port another process might answer."""
+        return f":{self.port}/metrics" in self._log.read_text() and get(self.port, "/healthz") is not None
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "tallykeep.log"
+
     def _tallykeep(self) -> ManagedProcess:
         config = self.folder / "tallykeep.yaml"
         config.write_text(
@@ -144,14 +169,13 @@ class World:
         )
         env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         command = ["tallykeep", "run", "--config", str(config)]
-        return ManagedProcess(command, env=env, cwd=self.folder, log=self.folder / "tallykeep.log")
+        return ManagedProcess(command, env=env, cwd=self.folder, log=self._log)
 
 
-def _port() -> int:
-    """The port people expect /metrics on where it is free, else any."""
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         try:
-            probe.bind(("127.0.0.1", _PREFERRED_PORT))
+            probe.bind(("127.0.0.1", port))
         except OSError:
-            return free_port()
-    return _PREFERRED_PORT
+            return False
+    return True
