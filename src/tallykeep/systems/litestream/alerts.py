@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from tallykeep.metrics import Alert
 
-_WITH_DATABASE = 'ops_litestream_target_info{database!="",kind!=""}'
+_WITH_LOCAL = 'ops_litestream_target_info{local!=""}'
 _WITH_REPLICA = 'ops_litestream_target_info{kind!=""}'
+_WITH_BOTH = 'ops_litestream_target_info{database!="",local!="",kind!=""}'
+_WITH_DRILL = 'ops_litestream_drill_result{ops_litestream_drill_result="unknown"}'  # there whatever its value
 
 
-def _or_withdrawn(condition: str, targets: str) -> str:
-    """`condition`, or the family is silent for a target that should have it."""
-    return f"({condition}) or on (target) ({targets} unless on (target) {{n}})"
+_SAME = "on (job, instance, target)"
+
+
+def _or_withdrawn(condition: str, targets: str, series: str = "{n}") -> str:
+    """`condition`, or `series` is silent for one of the targets that should have it."""
+    return f"({condition}) or {_SAME} ({targets} unless {_SAME} {series})"
 
 
 LAST_SCRAPE = (
@@ -24,6 +29,14 @@ LAST_SCRAPE = (
         "time() - {n} > 300",
         "tallykeep has not read every Litestream source for 5 minutes; see ops_litestream_scrape_errors.",
         hold="1m",
+    ),
+)
+NEWEST_TXID = (
+    Alert(
+        "LitestreamLocalEmpty",
+        f'{_WITH_LOCAL} unless {_SAME} {{n}}{{source="local"}}',
+        "The local LTX folder of {{ $labels.target }} is empty, missing or cannot be read: Litestream has lost its "
+        "place there, or never ran.",
     ),
 )
 VERDICT = (
@@ -43,14 +56,14 @@ VERDICT = (
 REASON = (
     Alert(
         "LitestreamReplicaStale",
-        _or_withdrawn('{n}{reason="stale"} == 1', _WITH_REPLICA),
+        _or_withdrawn('{n}{reason="stale"} == 1', _WITH_REPLICA, '{n}{reason="stale"}'),
         "The replica of {{ $labels.target }} is behind the local side, or cannot be told to be level with it.",
     ),
 )
 GAPS = (
     Alert(
         "LitestreamUncoveredGap",
-        _or_withdrawn('{n}{covered="false"} > 0', _WITH_REPLICA),
+        _or_withdrawn('{n}{covered="false"} > 0', _WITH_REPLICA, '{n}{covered="false"}'),
         "TXIDs are missing from the replica of {{ $labels.target }} and no level holds them.",
     ),
 )
@@ -66,7 +79,7 @@ SNAPSHOT = (
 RPO = (
     Alert(
         "LitestreamRpoGrowing",
-        _or_withdrawn("{n} > 300", _WITH_DATABASE),
+        _or_withdrawn("{n} > 300", _WITH_BOTH),
         "{{ $labels.target }} has commits that are missing from its replica for more than 5 minutes, or it cannot "
         "be told.",
     ),
@@ -82,7 +95,7 @@ SWEEP = (
 CORRUPT = (
     Alert(
         "LitestreamCorruptFiles",
-        "sum by (target, level, reason) ({n}) > 0",
+        "{n} > 0",
         "Level {{ $labels.level }} of the replica of {{ $labels.target }} holds corrupt files: {{ $labels.reason }}.",
         severity="critical",
     ),
@@ -107,7 +120,7 @@ DRILL = (
 DRILL_AGE = (
     Alert(
         "LitestreamDrillOld",
-        _or_withdrawn("time() - {n} > 129600", _WITH_REPLICA),
+        _or_withdrawn("time() - {n} > 129600", _WITH_DRILL),
         "No restore drill of {{ $labels.target }} has succeeded for 36 hours.",
         hold="15m",
     ),

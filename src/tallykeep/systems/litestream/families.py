@@ -68,9 +68,9 @@ SCRAPE_ERRORS = Family(
 # What is watched.
 
 TARGET_INFO = Family(
-    "ops_litestream_target_info", Kind.GAUGE, FLAG, ("target", "database", "replica", "kind"),
-    "1 for each target, with its database file, its replica (without credentials) and the kind of replica; "
-    "empty where it has none.",
+    "ops_litestream_target_info", Kind.GAUGE, FLAG, ("target", "database", "local", "replica", "kind"),
+    "1 for each target, with its database file, its local LTX folder, its replica (without credentials) and the "
+    "kind of replica; empty where it has none.",
 )  # fmt: skip
 FILES = Family(
     "ops_litestream_ltx_files", Kind.GAUGE, COUNT, ("target", "source", "level"),
@@ -82,7 +82,9 @@ SIZE = Family(
 )  # fmt: skip
 NEWEST_TXID = Family(
     "ops_litestream_newest_txid", Kind.GAUGE, COUNT, ("target", "source"),
-    "Highest TXID among the LTX files of a target by source (local, remote), reachable by a restore or not.",
+    "Highest TXID among the LTX files of a target by source (local, remote), reachable by a restore or not. "
+    "Withdrawn where there is no file.",
+    alerts=alerts.NEWEST_TXID,
 )  # fmt: skip
 TEMPORARY_FILES = Family(
     "ops_litestream_temporary_files", Kind.GAUGE, COUNT, ("target", "source"),

@@ -80,7 +80,7 @@ class Assertion:
     @property
     def query(self) -> str:
         """A query whose first value is true when the assertion holds."""
-        sql = self.sql.strip().rstrip(";")
+        sql = self.sql.strip().rstrip("; \n")
         if not self.expected:
             return sql
         answer = self.expected.replace("'", "''")

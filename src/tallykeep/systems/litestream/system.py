@@ -12,6 +12,6 @@ LITESTREAM = System(
     settings=LitestreamSettings,
     families=FAMILIES,
     enabled=LitestreamSettings.asked_for,
-    open="tallykeep.systems.litestream.collector:open_litestream",
+    open="tallykeep.systems.litestream.opening:open_litestream",
     commands="tallykeep.systems.litestream.cli:add",
 )
