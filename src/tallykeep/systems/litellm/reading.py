@@ -1,0 +1,179 @@
+"""When what is read: one refresh of a tally from its database.
+
+In this order: hours that have become old enough are read once more and sealed; the open minutes are read and
+replaced; windows whose start cuts a sealed block get the minutes of its edge; one sealed hour is checked against
+its fingerprint, round and round, and its block read again where a row came or went. All is committed to the
+ledger before the refresh counts as done.
+
+A row reaches the log only after its request has ended and a batch was flushed, so minutes stay open for
+`overlap` seconds; what comes later still is found by the check, once within a full round of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterator
+from datetime import UTC, datetime
+
+from tallykeep.runtime.threads import in_thread
+from tallykeep.systems.litellm import statements
+from tallykeep.systems.litellm.database import Database
+from tallykeep.systems.litellm.ledger import Block
+from tallykeep.systems.litellm.rows import Organizations, Rows, check_of, checks_by_hour, fold
+from tallykeep.systems.litellm.schema import Schema
+from tallykeep.systems.litellm.tally import DAY, HOUR, MINUTE, Tally, Window
+
+_RECENT_DAYS = 2  # read in hours at first; older history in whole days
+
+
+def moment(unix: float) -> datetime:
+    """Unix seconds as LiteLLM stores them: UTC, without a zone."""
+    return datetime.fromtimestamp(unix, UTC).replace(tzinfo=None)
+
+
+def pieces(start: int, stop: int, recent: int) -> Iterator[tuple[int, int, int]]:
+    """(from, to, step) of the ranges in which [start, stop) is sealed: hours to the first midnight, then whole
+    days, one at a time, up to `recent`, then the hours of each day."""
+    while start < stop:
+        midnight = start // DAY * DAY + DAY
+        if start % DAY == 0 and midnight <= min(stop, recent):
+            yield start, midnight, DAY
+            start = midnight
+        else:
+            end = min(midnight, stop)
+            yield start, end, HOUR
+            start = end
+
+
+class Reader:
+    """Reads blocks of cells from the spend logs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def blocks(
+        self, schema: Schema, organizations: Organizations, start: int, stop: int | None, step: int
+    ) -> dict[int, Block]:
+        """Blocks of `step` seconds with rows in [start, stop), by start, all of one moment. No stop: no end."""
+        bounds = {"start": moment(start), "stop": None if stop is None else moment(stop)}
+        async with self._database.session() as session:
+            found = Rows(
+                await session.rows(statements.groups(schema, step), bounds),
+                await session.rows(statements.durations(step), bounds),
+                await session.rows(statements.tags(step), bounds),
+            )
+            hours = checks_by_hour(await session.rows(statements.checks(), bounds) if step == DAY else ())
+        blocks = await in_thread(fold, found, step, organizations)
+        for block in blocks.values():
+            if step == HOUR:
+                block.checks = [check_of(block.cells)]
+            elif step == DAY:
+                block.checks = [hours.get(hour, check_of({})) for hour in range(block.start, block.stop, HOUR)]
+        return blocks
+
+    async def sealed(
+        self, schema: Schema, organizations: Organizations, start: int, stop: int, step: int
+    ) -> list[Block]:
+        """The same for a range that is to be sealed: every stretch has a block, empty ones too."""
+        found = await self.blocks(schema, organizations, start, stop, step)
+        empty = [check_of({})] * (step // HOUR)
+        return [found.get(at) or Block(at, at + step, {}, {}, list(empty)) for at in range(start, stop, step)]
+
+
+class Reading:
+    """Keeps one tally in step with its database."""
+
+    def __init__(self, reader: Reader, tally: Tally, overlap: float, database: Database) -> None:
+        self._reader = reader
+        self._tally = tally
+        self._overlap = overlap
+        self._database = database
+        self._read_until: float | None = None  # when the open minutes were last read; None: never by this process
+        self._turn = 0  # Unix seconds up to which this round of checks has come
+        self.rounds = 0  # full rounds of checks
+        self.repaired = 0  # blocks that a check found changed
+
+    async def refresh(self, schema: Schema, organizations: Organizations, now: float) -> None:
+        """Bring the tally up to `now`.
+
+        Raises: the errors of Database.session; Unavailable or Corrupt of the ledger. The tally stays whole.
+        """
+        tally = self._tally
+        await in_thread(tally.advance, now)
+        await self._seal(schema, organizations, now)
+        await self._reopen(schema, organizations, now)
+        for window in tally.windows.values():
+            await self._edge(schema, organizations, window)
+        await self._check(schema, organizations)
+        await in_thread(tally.commit)
+
+    async def _seal(self, schema: Schema, organizations: Organizations, now: float) -> None:
+        tally = self._tally
+        horizon = min(window.start for window in tally.windows.values()) // HOUR * HOUR
+        start = max(tally.sealed_until or 0, horizon)
+        stop = int(now - self._overlap) // HOUR * HOUR
+        recent = int(now) // DAY * DAY - _RECENT_DAYS * DAY
+        ahead: asyncio.Task[list[Block]] | None = None
+        try:
+            for piece in pieces(start, stop, recent):
+                ahead, ready = asyncio.ensure_future(self._reader.sealed(schema, organizations, *piece)), ahead
+                await self._keep(ready)
+            await self._keep(ahead)
+        except BaseException:
+            if ahead is not None:
+                ahead.cancel()
+                await asyncio.gather(ahead, return_exceptions=True)
+            raise
+
+    async def _keep(self, ready: Awaitable[list[Block]] | None) -> None:
+        if ready is not None:
+            await in_thread(self._tally.seal, await ready)
+            await in_thread(self._tally.commit)  # a first reading that is cut goes on from here
+
+    async def _reopen(self, schema: Schema, organizations: Organizations, now: float) -> None:
+        sealed = self._tally.sealed_until or int(now - self._overlap) // HOUR * HOUR
+        since = sealed
+        if self._read_until is not None:
+            since = max(sealed, int(self._read_until - self._overlap) // MINUTE * MINUTE)
+        minutes = await self._reader.blocks(schema, organizations, since, None, MINUTE)
+        await in_thread(self._tally.reopen, since, minutes)
+        self._read_until = now
+
+    async def _edge(self, schema: Schema, organizations: Organizations, window: Window) -> None:
+        while (block := self._tally.missing_edge(window)) is not None:
+            start, stop = block
+            if stop - start > HOUR:
+                hours = await self._reader.sealed(schema, organizations, start, stop, HOUR)
+                await in_thread(self._tally.split, start, hours)
+            else:
+                minutes = await self._reader.blocks(schema, organizations, start, stop, MINUTE)
+                await in_thread(self._tally.cut, window, start, minutes)
+
+    async def _check(self, schema: Schema, organizations: Organizations) -> None:
+        turn = self._next_hour()
+        if turn is None:
+            return
+        start, stop, hour = turn
+        bounds = {"start": moment(hour), "stop": moment(hour + HOUR)}
+        async with self._database.session() as session:
+            rows = await session.rows(statements.checks(), bounds)
+        found = checks_by_hour(rows).get(hour, check_of({}))
+        if not found.agrees(self._tally.check(start, (hour - start) // HOUR)):
+            step = stop - start
+            [block] = await self._reader.sealed(schema, organizations, start, stop, step)
+            await in_thread(self._tally.replace, block)
+            self.repaired += 1
+        self._turn = hour + HOUR
+
+    def _next_hour(self) -> tuple[int, int, int] | None:
+        """(start, stop) of a sealed block and the hour of it that is to be checked next."""
+        blocks = self._tally.sealed()
+        if not blocks:
+            return None
+        for start, stop in blocks:
+            if stop > self._turn:
+                return start, stop, max(start, self._turn)
+        self.rounds += 1
+        self._turn = 0
+        start, stop = blocks[0]
+        return start, stop, start
