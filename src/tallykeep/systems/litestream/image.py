@@ -28,6 +28,12 @@ SIDECARS = ("-wal", "-shm", "-journal")  # SQLite would apply an old one to the 
 _MOST_BUFFERS = 512  # pages written by one call; the system's limit is 1024
 
 
+class CannotWrite(RestoreError):
+    """The machine is at fault, not the replica: no room, no permission, or something in the way."""
+
+    code = "cannot_write"
+
+
 class Image:
     """The file that a restore writes. `publish` or `discard` it in the end."""
 
@@ -35,7 +41,7 @@ class Image:
     commit = 0  # pages
 
     def __init__(self, target: Path, *, overwrite: bool = False) -> None:
-        """Lock the file beside `target`. Raises: RestoreError where one of them is in the way."""
+        """Lock the file beside `target`. Raises: CannotWrite where one of them is in the way."""
         self.target = target
         self._overwrite = overwrite
         self._partial = target.with_name(target.name + PARTIAL)
@@ -45,14 +51,14 @@ class Image:
         self._written = bytearray()  # by page number
 
     def prepare(self, page_size: int, commit: int) -> None:
-        """Give the file its size. Raises: RestoreError where the disk has not that much free space."""
+        """Give the file its size. Raises: CannotWrite where the disk has not that much free space."""
         size = page_size * commit
         with _explained(self._partial):
             os.ftruncate(self._file, 0)
             disk = os.fstatvfs(self._file)
             free = disk.f_bavail * disk.f_frsize
             if size > free:
-                raise RestoreError(
+                raise CannotWrite(
                     f"the restored database takes {format_bytes(size)}, but only {format_bytes(free)} are free in"
                     f" {self.target.parent}: restore to a larger disk, or make room"
                 )
@@ -87,7 +93,7 @@ class Image:
     def publish(self, *, durable: bool = True) -> None:
         """Give the file its name; `durable`: after it is safe on the disk. Old SQLite sidecar files go first.
 
-        Raises: RestoreError.
+        Raises: CannotWrite.
         """
         self._refuse_existing()
         with _explained(self.target):
@@ -109,7 +115,7 @@ class Image:
         for suffix in () if self._overwrite else ("", *SIDECARS):
             path = self.target.with_name(self.target.name + suffix)
             if path.exists():
-                raise RestoreError(f"{path} is there already: remove it, restore elsewhere, or say that it may go")
+                raise CannotWrite(f"{path} is there already: remove it, restore elsewhere, or say that it may go")
 
     def _write_run(self, following: int, run: list[bytes]) -> None:
         if not run:
@@ -173,7 +179,7 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except BlockingIOError:
-        raise RestoreError(f"{path} is locked: another restore writes it; wait for it, or restore elsewhere") from None
+        raise CannotWrite(f"{path} is locked: another restore writes it; wait for it, or restore elsewhere") from None
     except OSError as error:
         advice = ": make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        raise RestoreError(f"cannot write {path}: {error.strerror}{advice}") from error
+        raise CannotWrite(f"cannot write {path}: {error.strerror}{advice}") from error

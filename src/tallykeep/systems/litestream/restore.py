@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from tallykeep.errors import RestoreError
-from tallykeep.systems.litestream.image import Image
+from tallykeep.systems.litestream.image import CannotWrite, Image
 from tallykeep.systems.litestream.ltx.decoder import Decoder
 from tallykeep.systems.litestream.ltx.error import LtxError
 from tallykeep.systems.litestream.ltx.header import Header
@@ -109,7 +109,7 @@ async def apply(
     """Restore `files`, a plan in its order, into `target`, which appears whole or not at all.
 
     `overwrite` lets an existing target and its SQLite sidecar files go; `durable` waits until the disk has it.
-    Raises: CorruptFile, MissingPages, RestoreError; StoreError as the chunks raise it.
+    Raises: CorruptFile, MissingPages, CannotWrite, RestoreError; StoreError as the chunks raise it.
     """
     _check_chain(files)
     image = Image(target, overwrite=overwrite)
@@ -175,7 +175,7 @@ class _Restore:
             self._newest = header
             try:
                 self._image.prepare(header.page_size, header.commit)
-            except RestoreError as error:
+            except CannotWrite as error:
                 return error
         elif header.page_size != self._newest.page_size:
             return RestoreError(
