@@ -2,7 +2,7 @@
 
 After each checkpoint Litestream adds 1 to the only row of its table `_litestream_seq`, so that a fresh WAL has a
 frame. That is a commit of exactly one frame, of the table's root page. It carries nothing of the application's,
-so it does not count as exposed (docs/decisions/litestream-own-commits.md). `_litestream_lock` is only written in
+so it does not count as exposed (docs/decisions/0009-litestreams-own-commits.md). `_litestream_lock` is only written in
 transactions that are rolled back and leaves no commit.
 
 The root page is found in the schema table, read from the database file with plain open(): the row is there before

@@ -138,6 +138,18 @@ def _rank(file: LtxFile) -> tuple[int, int, int, float]:
     return (file.name.max, -file.name.min, file.level, -file.modified)
 
 
+def find_newest(inventory: Inventory, plan: Plan) -> LtxFile | None:
+    """The file whose header says where in the WAL the restorable state ends; None where nothing is restorable.
+
+    That of level 0 where it is there: compactions do not name the place.
+    """
+    newest = plan.restorable_txid
+    if newest == 0:
+        return None
+    raw = (file for file in reversed(inventory.level(RAW)) if file.name.max == newest)
+    return next(raw, plan.files[-1])
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
     """How far back a restore to a point in time can go."""

@@ -1,10 +1,10 @@
 """What would be lost if this machine vanished now: commits in the database that the replica does not hold.
 
-The newest LTX file of level 0 on the replica says up to which byte of which WAL generation it holds everything
-(WAL offset + size, salts). What stands behind that place is exposed. The number is exact while the generation is
-unbroken, and also when the WAL has started over once and the end of the old generation can still be read behind
-the new frames. Otherwise there is a lower bound and a reason: what is counted is surely not on the replica, but
-there may be more. Litestream's own commits are told apart and count as nothing.
+The newest LTX file that a restore reaches says up to which byte of which WAL generation the replica holds
+everything (WAL offset + size, salts). What stands behind that place is exposed. The number is exact while the
+generation is unbroken, and also when the WAL has started over once and the end of the old generation can still be
+read behind the new frames. Otherwise there is a lower bound and a reason: what is counted is surely not on the
+replica, but there may be more. Litestream's own commits are told apart and count as nothing.
 
 The order of looking matters: list the replica first, then measure. The other way round, commits could seem to be
 missing that were uploaded in between.
@@ -26,6 +26,7 @@ from typing import BinaryIO, NamedTuple
 from tallykeep.systems.litestream.bookkeeping import sequence_page
 from tallykeep.systems.litestream.ltx.header import HEADER_SIZE as LTX_HEADER_SIZE
 from tallykeep.systems.litestream.ltx.header import Header
+from tallykeep.systems.litestream.ltx.name import LtxName
 from tallykeep.systems.litestream.unsent import LocalFiles, count
 from tallykeep.systems.litestream.wal import (
     FRAME_HEADER_SIZE,
@@ -136,16 +137,17 @@ class Meter:
         self._generation: Generation | None = None
 
     def measure(self, replicated: Header | None, budget: int = BUDGET) -> Exposure:
-        """What is not on the replica whose newest reachable LTX file of level 0 has the header `replicated`.
+        """What is not on the replica of which `replicated` heads the newest reachable file (`plan.find_newest`).
 
-        Give None where nothing can be restored. Where the header names no place in the WAL, that of the local file
-        of the same TXID is taken. Blocks for reading up to `budget` bytes of WAL, twice that when the WAL has
-        started over, and the starts of new local files.
+        Give None where nothing can be restored. A header of another level will do: compactions name no place in
+        the WAL and snapshots are dated late, so the local file of the same TXID is taken where it is still there.
+        Blocks for reading up to `budget` bytes of WAL, twice that when the WAL has started over, and the starts of
+        new local files.
 
         Raises: OSError where the files cannot be read.
         """
-        if replicated is not None and Place.of(replicated) is None:
-            local = self.local.read(replicated.name._replace(min=replicated.max_txid))
+        if replicated is not None and (replicated.min_txid < replicated.max_txid or Place.of(replicated) is None):
+            local = self.local.read(LtxName(replicated.max_txid, replicated.max_txid))
             replicated = replicated if local is None else local.header
         since = None if replicated is None else replicated.timestamp
         exposure = Exposure(0, 0, Reason.WAL_RESTARTED)
