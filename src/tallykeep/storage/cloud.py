@@ -1,0 +1,148 @@
+"""An object store in the cloud, through obstore: S3 and what speaks its protocol.
+
+obstore is the client that is wrapped here: its errors are translated (answers.py), its own retries are off
+(retry.py has one deadline for all), and no call waits for ever. How a bucket is reached is said in s3.py.
+obstore lists whole path segments; what is promised is any string as a prefix, so the rest is sifted here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import obstore
+from obstore import exceptions
+
+from tallykeep.errors import Corrupt
+from tallykeep.storage.answers import Place, timed_out, translated
+from tallykeep.storage.keys import checked, folder_of
+from tallykeep.storage.s3 import S3Settings, s3_client
+from tallykeep.storage.store import ObjectInfo
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+T = TypeVar("T")
+
+_PAGE = 1000  # objects; what S3 sends in one reply
+_GRACE = 1.0  # seconds after its time-out in which obstore itself should have given up, and knows more of the reason
+
+
+class CloudStore:
+    """The objects of a bucket whose keys begin with `prefix` and a slash."""
+
+    def __init__(
+        self, client: ObjectStore, *, name: str, backend: str, prefix: str = "", server: str = "", timeout: float = 30.0
+    ) -> None:
+        """`server` is named in messages; `timeout`: seconds for one request, which the client should know as well."""
+        self.name = name
+        self.backend = backend
+        self._client = client
+        self._prefix = f"{prefix.strip('/')}/".lstrip("/")
+        self._server = server or name
+        self._timeout = timeout
+
+    @classmethod
+    def s3(cls, settings: S3Settings) -> CloudStore:
+        """The store that `settings` describe. Sends nothing yet. Raises: ConfigError."""
+        return cls(
+            s3_client(settings),
+            name=settings.url,
+            backend="s3",
+            prefix=settings.prefix,
+            server=settings.endpoint or "AWS",
+            timeout=settings.timeout,
+        )
+
+    def __repr__(self) -> str:
+        return f"CloudStore({self.name!r})"
+
+    async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
+        wanted = self._prefix + prefix
+        stream = obstore.list(
+            self._client,
+            folder_of(wanted).rstrip("/") or None,
+            offset=self._prefix + start_after if start_after else None,
+            chunk_size=_PAGE,
+        )
+        cut, sift = len(self._prefix), wanted != folder_of(wanted)
+        while True:
+            try:
+                page = await self._call("listing", prefix, stream.__anext__())
+            except StopAsyncIteration:
+                return
+            if sift:
+                page = [found for found in page if found["path"].startswith(wanted)]
+            yield _infos(page, cut)
+
+    async def head(self, key: str) -> ObjectInfo:
+        path = self._path(key)
+        found = await self._call("looking at", key, obstore.head_async(self._client, path))
+        return _infos([found], len(self._prefix))[0]
+
+    async def read(self, key: str) -> bytes:
+        return await self._call("reading", key, self._read(self._path(key)))
+
+    async def read_range(self, key: str, start: int, length: int) -> bytes:
+        return await self._call("reading", key, self._read_range(self._path(key), start, length))
+
+    async def create(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        await self._call("writing", key, obstore.put_async(self._client, path, data, mode="create"))
+
+    async def replace(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        await self._call("writing", key, obstore.put_async(self._client, path, data, use_multipart=False))
+
+    async def delete(self, key: str) -> None:
+        path = self._path(key)
+        await self._call("removing", key, obstore.delete_async(self._client, path))
+
+    async def close(self) -> None:
+        """Connections are let go with the store itself."""
+
+    async def _read(self, path: str) -> bytes:
+        reply = await obstore.get_async(self._client, path)
+        data = bytes(await reply.bytes_async())
+        if len(data) != reply.meta["size"]:
+            raise Corrupt(f"{self._server} announced {reply.meta['size']} bytes of {path} and sent {len(data)}.")
+        return data
+
+    async def _read_range(self, path: str, start: int, length: int) -> bytes:
+        wanted: Any = (start, start + length) if start >= 0 else {"suffix": -start}
+        if length <= 0:
+            await obstore.head_async(self._client, path)
+            return b""
+        try:
+            reply = await obstore.get_async(self._client, path, options={"range": wanted})
+            return bytes(await reply.bytes_async())[:length]
+        except exceptions.GenericError as error:
+            if "status code: 416" in str(error):  # from beyond the end
+                return b""
+            raise
+
+    async def _call(self, doing: str, key: str, reply: Awaitable[T]) -> T:
+        """The reply. Raises: a StoreError, also when there is none in time."""
+        place = Place(doing, self.name, key, self._server, self._timeout)
+        try:
+            async with asyncio.timeout(self._timeout + _GRACE):
+                return await reply
+        except TimeoutError:
+            raise timed_out(place) from None
+        except (exceptions.BaseError, FileNotFoundError, ValueError) as error:
+            raise translated(error, place) from None
+
+    def _path(self, key: str) -> str:
+        return self._prefix + checked(key)
+
+
+_fields = itemgetter("path", "size", "last_modified", "e_tag")
+_made = tuple.__new__  # half the cost of calling a NamedTuple: a listing is judged by what it costs an object
+
+
+def _infos(page: Sequence[Any], cut: int) -> list[ObjectInfo]:
+    """What obstore found, with `cut` letters off each key."""
+    rows = map(_fields, page)
+    return [_made(ObjectInfo, (path[cut:], size, moment.timestamp(), etag)) for path, size, moment, etag in rows]

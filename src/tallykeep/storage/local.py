@@ -1,0 +1,189 @@
+"""A folder as a store: a key is the path of a file below the root.
+
+Writes go aside, are fsynced, renamed (a create: linked, which never replaces) and the folder is fsynced, so a file
+is whole or absent whatever dies when. What a killed writer leaves aside begins with `.tallykeep-` and is never
+listed. Below the root every path is opened part by part without following symbolic links, so no key reaches
+outside. The root itself is never made: a folder that is not mounted must not be filled in its stead.
+A hung disk or NFS server costs a thread, never the caller: after `timeout` seconds the call is Unavailable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from stat import S_ISREG
+from typing import TypeVar
+
+from tallykeep.errors import Conflict, Corrupt, Denied, NotFound, StoreError, Unavailable
+from tallykeep.storage.keys import checked, folder_of
+from tallykeep.storage.store import ObjectInfo
+from tallykeep.storage.walk import ASIDE, info, pages
+from tallykeep.threads import in_thread
+
+T = TypeVar("T")
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not block its opener
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.EXDEV, errno.ENOTSUP, errno.EMLINK}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class LocalStore:
+    """The files below `root`."""
+
+    backend = "filesystem"
+
+    def __init__(self, root: Path, *, timeout: float = 30.0) -> None:
+        """`timeout`: seconds for one call, or for one page of a listing."""
+        self.root = root.absolute()
+        self.name = self.root.as_uri()
+        self.timeout = timeout
+
+    async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
+        walk = pages(self.root, prefix, start_after)
+        while page := await self._call("listing", prefix, partial(next, walk, None)):
+            yield page
+
+    async def head(self, key: str) -> ObjectInfo:
+        return await self._call("looking at", checked(key), partial(self._head, key))
+
+    async def read(self, key: str) -> bytes:
+        return await self._call("reading", checked(key), partial(self._read, key, 0, None))
+
+    async def read_range(self, key: str, start: int, length: int) -> bytes:
+        return await self._call("reading", checked(key), partial(self._read, key, start, length))
+
+    async def create(self, key: str, data: bytes) -> None:
+        await self._call("writing", checked(key), partial(self._put, key, data, replace=False))
+
+    async def replace(self, key: str, data: bytes) -> None:
+        await self._call("writing", checked(key), partial(self._put, key, data, replace=True))
+
+    async def delete(self, key: str) -> None:
+        with suppress(NotFound):
+            await self._call("removing", checked(key), partial(self._delete, key))
+
+    async def close(self) -> None:
+        """Nothing is held between calls."""
+
+    async def _call(self, doing: str, key: str, function: Callable[[], T]) -> T:
+        """What `function` returns, from a thread; its OSErrors as StoreErrors."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await in_thread(function)
+        except TimeoutError:
+            raise Unavailable(
+                f"{self._path(key)}: {doing} it took longer than {self.timeout:g} s; is the disk or its server hung?"
+            ) from None
+        except OSError as error:
+            raise self._translated(error, doing, key) from error
+
+    def _translated(self, error: OSError, doing: str, key: str) -> StoreError:
+        what = f"{self._path(key)}: {doing} it failed: {error.strerror}."
+        if not self.root.exists():
+            return NotFound(f"{self.root} does not exist; make the folder, or mount what belongs there.")
+        if error.errno in _ABSENT and doing != "writing":
+            return NotFound(f"{self._path(key)} is not there.")
+        if error.errno in _REFUSED | _ABSENT:
+            return Denied(f"{what} Check who owns it, who may use it, and what it is.")
+        if error.errno in _FULL:
+            return Unavailable(f"{what} Make room there.", retry=60.0)
+        return Unavailable(f"{what} Check the disk, or the server behind it.")
+
+    def _path(self, key: str) -> str:
+        return f"{self.root}/{key}".rstrip("/")
+
+    def _head(self, key: str) -> ObjectInfo:
+        with self._folder(key) as folder:
+            status = os.stat(_name(key), dir_fd=folder, follow_symlinks=False)
+        if not S_ISREG(status.st_mode):
+            raise NotFound(f"{self._path(key)} is not a regular file.")
+        return info(key, status)
+
+    def _read(self, key: str, start: int, length: int | None) -> bytes:
+        with self._folder(key) as folder, os.fdopen(os.open(_name(key), _FILE, dir_fd=folder), "rb", 0) as file:
+            status = os.fstat(file.fileno())
+            if not S_ISREG(status.st_mode):
+                raise NotFound(f"{self._path(key)} is not a regular file.")
+            start = max(0, status.st_size + start) if start < 0 else start
+            wanted = max(0, status.st_size - start)
+            wanted = wanted if length is None else min(wanted, length)
+            file.seek(start)
+            data = _read_fully(file.fileno(), wanted)
+        if len(data) < wanted:
+            raise Corrupt(f"{self._path(key)} shrank while it was read: {len(data)} of {wanted} bytes came.")
+        return data
+
+    def _put(self, key: str, data: bytes, *, replace: bool) -> None:
+        self._make_folders(key)
+        with self._folder(key) as folder:
+            aside = f"{ASIDE}{secrets.token_hex(8)}"
+            try:
+                _write(folder, aside, data)
+                if replace:
+                    os.rename(aside, _name(key), src_dir_fd=folder, dst_dir_fd=folder)
+                else:
+                    os.link(aside, _name(key), src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+            except FileExistsError:
+                raise Conflict(f"{self._path(key)} is there already; read it to see whose it is.") from None
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(aside, dir_fd=folder)
+            os.fsync(folder)
+
+    def _delete(self, key: str) -> None:
+        with self._folder(key) as folder:
+            os.unlink(_name(key), dir_fd=folder)
+            os.fsync(folder)
+
+    @contextmanager
+    def _folder(self, key: str) -> Iterator[int]:
+        """The open folder that holds `key`, reached without following a symbolic link below the root."""
+        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for part in folder_of(key).split("/")[:-1]:
+                outer, folder = folder, os.open(part, _FOLDER, dir_fd=folder)
+                os.close(outer)
+            yield folder
+        finally:
+            os.close(folder)
+
+    def _make_folders(self, key: str) -> None:
+        """The folders above `key`, each durable in its parent before anything is put into it."""
+        parts = key.split("/")[:-1]
+        for depth in range(len(parts)):
+            with self._folder("/".join(parts[: depth + 1])) as parent, suppress(FileExistsError):
+                os.mkdir(parts[depth], dir_fd=parent)
+                os.fsync(parent)
+
+
+def _name(key: str) -> str:
+    return key.rpartition("/")[2]
+
+
+def _write(folder: int, name: str, data: bytes) -> None:
+    with os.fdopen(os.open(name, _NEW, 0o666, dir_fd=folder), "wb", 0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+        os.fsync(file.fileno())
+
+
+def _read_fully(descriptor: int, wanted: int) -> bytes:
+    """Up to `wanted` bytes: one read returns 2 GiB at most, and fewer where a signal comes in between."""
+    data = os.read(descriptor, wanted)
+    if len(data) == wanted or not data:
+        return data
+    parts = [data]
+    while (missing := wanted - sum(map(len, parts))) and (more := os.read(descriptor, missing)):
+        parts.append(more)
+    return b"".join(parts)
