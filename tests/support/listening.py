@@ -7,7 +7,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from tallykeep.clock import Clock, SystemClock
-from tallykeep.metrics import FOREVER, UNKNOWN, Alert, Book, Catalogue, Distribution, Family, Kind, Sample, Snapshot
+from tallykeep.metrics import (
+    FOREVER,
+    UNKNOWN,
+    Alert,
+    Book,
+    Catalogue,
+    Distribution,
+    Exemplar,
+    Family,
+    Kind,
+    Sample,
+    Snapshot,
+)
 from tallykeep.runtime import families
 from tallykeep.runtime.board import Board
 from tallykeep.runtime.health import Health
@@ -30,6 +42,7 @@ VERDICT = Family(
     states=("restorable", "unrestorable", UNKNOWN),
     alerts=(Alert("ReplicaNotRestorable", '{n}{{n}!="restorable"} == 1', "{{ $labels.database }} is lost.", "1s"),),
 )
+_MARK = Exemplar((("txid", "000000000000000a"),), 0.6, 1_700_000_000.5)
 WORLD = (SIZE, COMMITS, DRILLS, AGE, VERDICT)
 
 
@@ -38,7 +51,7 @@ def looked(database: str = "main") -> tuple[Sample, ...]:
     return (
         SIZE(4096, database=database),
         COMMITS(7, database=database),
-        DRILLS(Distribution((1, 2, 0), 1.25), database=database),
+        DRILLS(Distribution((1, 2, 0), 1.25, (None, _MARK, None)), database=database),
         VERDICT("restorable", database=database),
     )
 
