@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 
+BENCHMARKS := $(filter-out support __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))
+
 # pytest options for one run: make test ARGS="-k rpo"
 ARGS ?=
 
@@ -42,8 +44,8 @@ fmt: setup ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: setup ## ratios against named peers, one run; results belong in docs/performance.md
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: setup ## ratios against named peers; one of them with ARGS=metrics_page
+	@for name in $(or $(ARGS),$(BENCHMARKS)); do $(BIN)/python -m benchmarks.$$name || exit 1; echo; done
 
 docs: setup ## generate docs/reference and deploy/prometheus from the catalogue
 	$(BIN)/python -m tools.generate
