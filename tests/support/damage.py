@@ -115,7 +115,7 @@ DAMAGES: dict[str, Damage] = {
     "flip-timestamp": _flip(3, 6, 0x23, 38),
     "flip-index": _flip(3, 6, 0x23, -20),
     "flip-unused": _flip(1, 3, 5, 150),
-    "flip-snapshot": _flip(9, 1, 1, 150),
+    "flip-snapshot": _flip(9, 1, 1, -5),
     "overlap": _overlap,
     "no-snapshot": _remove((9, 1, 1)),
     "strays": _strays,

@@ -11,11 +11,15 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from tallykeep.cli.parsers import Parser
 from tallykeep.errors import TallykeepError
 from tallykeep.systems import System, all_systems
+
+if TYPE_CHECKING:
+    from tallykeep.config.load import Config
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -111,9 +115,14 @@ def _fill_verb(module: str, parser: Parser) -> None:
 
 def _fill_system(system: System, parser: Parser) -> None:
     parser.description = parser.description or f"{system.name}: {system.summary}."
-    parser.set_defaults(run=partial(_help, parser))
+    parser.set_defaults(run=partial(_help, parser), load_config=_load_config)
     module, _, name = system.commands.partition(":")
     getattr(import_module(module), name)(parser)
+
+
+def _load_config(path: Path | None) -> Config:
+    """The settings, for commands that name a configured target."""
+    return import_module("tallykeep.cli.sections").load_config(path)  # type: ignore[no-any-return]
 
 
 def _help(parser: Parser, args: argparse.Namespace) -> int:

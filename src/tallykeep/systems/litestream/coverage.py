@@ -58,16 +58,16 @@ async def read_pages(store: Store, file: LtxFile) -> Pages:
     """
     if file.size <= _WHOLE:
         data = await store.read(file.key)
-        return _pages(data[:HEADER_SIZE], data[-_END:], len(data))
+        return decode_pages(data[:HEADER_SIZE], data[-_END:], len(data))
     head = await store.read_range(file.key, 0, HEADER_SIZE)
     end = await store.read_range(file.key, file.size - _END, _END)
     tail = Tail.decode(end[-TAIL_SIZE:], file.size)
     if file.size - tail.index_start > len(end):
         end = await store.read_range(file.key, tail.index_start, file.size - tail.index_start)
-    return _pages(head, end, file.size)
+    return decode_pages(head, end, file.size)
 
 
-def _pages(head: bytes, end: bytes, size: int) -> Pages:
+def decode_pages(head: bytes, end: bytes, size: int) -> Pages:
     """From the first bytes of a file and its last, the whole index among them."""
     tail = Tail.decode(end[-TAIL_SIZE:], size)
     header = Header.decode(head)

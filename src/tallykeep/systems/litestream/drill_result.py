@@ -42,6 +42,7 @@ class DrillResult:
     stage: str = ""  # where it stopped: plan, space, fetch, decode, pages, integrity, assertions, compare, process
     message: str = ""  # one sentence
     txid: Txid | None = None  # the TXID restored
+    base: str = ""  # key of the file the plan starts from
     started: float = 0.0  # Unix seconds
     finished: float = 0.0  # Unix seconds
     duration: float = 0.0  # seconds
@@ -72,13 +73,12 @@ class DrillResult:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read what `as_json` gave. Raises: ValueError."""
-        fields: dict[str, Any] = json.loads(text)
         try:
+            fields: dict[str, Any] = dict(json.loads(text))
             live, txid = fields.pop("live"), fields.pop("txid")
-            return cls(
-                **{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()},
-                live=None if live is None else LiveMatch(**live),
-                txid=None if txid is None else Txid.parse(txid),
-            )
+            plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+            plain["live"] = None if live is None else LiveMatch(**live)
+            plain["txid"] = None if txid is None else Txid.parse(txid)
+            return cls(**plain)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not the result of a drill: {error}") from error

@@ -7,10 +7,10 @@ together with the object, and an object that is written anew is looked at anew. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tallykeep.systems.litestream.coverage import Cover, Pages, cover
 from tallykeep.systems.litestream.drill_result import DrillResult
@@ -18,6 +18,7 @@ from tallykeep.systems.litestream.inventory import Inventory, LtxFile
 from tallykeep.systems.litestream.plan import Plan, make_plan
 from tallykeep.systems.litestream.verifying import Checked
 
+V = TypeVar("V")
 Identity = bytes  # 8 bytes: one state of one object
 
 
@@ -52,52 +53,55 @@ class Count(NamedTuple):
 class Findings:
     """The findings of one target."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, all_pages: bool = False) -> None:
+        """`all_pages`: keep the pages of every file, not just of those in the plan."""
+        self._all_pages = all_pages
         self.inventory: Inventory | None = None  # the latest listing
         self.plan: Plan | None = None  # of the newest TXID
         self.listed: dict[Identity, LtxFile] = {}
-        self.verified: dict[Identity, float] = {}  # Unix seconds of the last time it was read and found whole
-        self.corrupt: dict[Identity, str] = {}  # reason
-        self.pages: dict[Identity, Pages] = {}  # of the plan's files
+        self.read: dict[Identity, float] = {}  # Unix seconds of the last time it was read to its end
+        self.corrupt: dict[Identity, str] = {}  # reason, of those read that are not sound
+        self.pages: dict[Identity, Pages] = {}  # of sound files
         self.drill: DrillResult | None = None  # the last one
         self.drill_success = 0.0  # Unix seconds of the end of the last one that was ok
-        self._drilled_base: Identity | None = None
 
     def look(self, inventory: Inventory, plan: Plan | None = None) -> None:
         """Take in a new listing; what is no longer listed is forgotten."""
         self.inventory = inventory
         self.plan = plan or make_plan(inventory)
         self.listed = {identity(file): file for file in inventory}
-        for findings in (self.verified, self.corrupt, self.pages):
-            for gone in findings.keys() - self.listed.keys():
-                findings.pop(gone)
+        _keep(self.read, self.listed.keys())
+        _keep(self.corrupt, self.listed.keys())
+        _keep(self.pages, self.listed.keys() if self._all_pages else {identity(file) for file in self.plan.files})
 
     def record(self, checked: Checked, now: float) -> None:
         """Take in what reading one file has shown, at `now` in Unix seconds."""
         key = identity(checked.file)
         if checked.vanished or key not in self.listed:
             return
-        self.verified.pop(key, None)
+        self.read[key] = now
         self.corrupt.pop(key, None)
         if checked.pages is None:
             self.corrupt[key] = checked.reason
-        else:
-            self.verified[key] = now
+        elif self._all_pages or checked.file in self._planned:
             self.pages[key] = checked.pages
+
+    @property
+    def _planned(self) -> Sequence[LtxFile]:
+        return () if self.plan is None else self.plan.files
 
     def drilled(self, result: DrillResult) -> None:
         """Take in the result of a drill."""
         self.drill = result
         if result.ok:
             self.drill_success = result.finished
-        self._drilled_base = self._base()
 
     def evidence(self) -> Evidence:
         """What holds for the files listed last."""
-        listed = self.listed
+        listed, corrupt, pages = self.listed, dict(self.corrupt), dict(self.pages)
         return Evidence(
-            corrupt={listed[key].key: reason for key, reason in self.corrupt.items() if key in listed},
-            pages={listed[key].key: pages for key, pages in self.pages.items() if key in listed},
+            corrupt={listed[key].key: reason for key, reason in corrupt.items() if key in listed},
+            pages={listed[key].key: held for key, held in pages.items() if key in listed},
             malformed=self._malformed(),
         )
 
@@ -114,12 +118,12 @@ class Findings:
         files = {identity(file) for file in self.plan.files}
         if files & self.corrupt.keys() or self.plan.too_small:
             return "corrupt"
-        return "sound" if files <= self.verified.keys() else "unknown"
+        return "sound" if files <= self.read.keys() else "unknown"
 
     @property
     def unverified_files(self) -> int:
         """Listed files that have not been read yet."""
-        return len(self.listed.keys() - self.verified.keys() - self.corrupt.keys())
+        return len(self.listed.keys() - self.read.keys())
 
     def corrupt_counts(self) -> Iterator[Count]:
         """Corrupt files by level and reason, those too small to be LTX files among them."""
@@ -130,11 +134,14 @@ class Findings:
                 counts[file.level, reason] = counts.get((file.level, reason), 0) + 1
         return (Count(level, reason, files) for (level, reason), files in sorted(counts.items()))
 
-    def _base(self) -> Identity | None:
-        return identity(self.plan.files[0]) if self.plan is not None and self.plan.files else None
-
     def _malformed(self) -> str:
         """What the last drill found, as long as a restore still starts from the same base: a new snapshot heals."""
-        if self.drill is None or not self.drill.malformed or self._drilled_base != self._base():
+        drill = self.drill
+        if drill is None or not drill.malformed or not self._planned or self._planned[0].key != drill.base:
             return ""
-        return self.drill.malformed
+        return drill.malformed
+
+
+def _keep(findings: dict[Identity, V], keys: Set[Identity]) -> None:
+    for gone in findings.keys() - keys:
+        findings.pop(gone, None)

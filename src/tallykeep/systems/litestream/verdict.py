@@ -54,7 +54,7 @@ def judge(
         target=target,
         verdict=Verdict.UNRESTORABLE if broken else Verdict.RESTORABLE,
         proof=proof,
-        reasons=ordered(reasons | {Reason.STALE} if stale else reasons),
+        reasons=ordered(reasons | {Reason.STALE} if stale and plan.tip else reasons),
         restorable_txid=restorable,
         newest_txid=plan.tip or None,
         plan_files=len(files),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from tallykeep.errors import NotFound
 from tallykeep.storage.store import Store
@@ -21,6 +21,16 @@ CHUNK = 4 << 20  # bytes read at once, and so held of one file
 AT_ONCE = 4  # files
 
 Pace = Callable[[int], Awaitable[None]]  # told of each chunk's bytes before the next is read
+
+
+class Sized(Protocol):
+    """What reading a file takes."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
 
 
 class Checked(NamedTuple):
@@ -47,16 +57,17 @@ async def verify(store: Store, file: LtxFile, pace: Pace = _unpaced) -> Checked:
     if file.too_small:
         return Checked(file, "too_small")
     try:
-        summary = await verify_stream(_chunks(store, file, pace), file.name)
+        summary = await verify_stream(read_chunks(store, file, pace), file.name)
     except NotFound:
         return Checked(file, vanished=True)
     except LtxError as error:
-        return Checked(file, error.reason, vanished=await _changed(store, file))
+        return Checked(file, error.reason, vanished=not await is_unchanged(store, file))
     header = summary.header
     return Checked(file, pages=Pages(header.page_size, header.commit, summary.pages), timestamp=header.timestamp)
 
 
-async def _chunks(store: Store, file: LtxFile, pace: Pace) -> AsyncIterator[bytes]:
+async def read_chunks(store: Store, file: Sized, pace: Pace = _unpaced) -> AsyncIterator[bytes]:
+    """The bytes of a file; small ones by one request. Raises: StoreError."""
     if file.size <= CHUNK:
         data = await store.read(file.key)
         await pace(len(data))
@@ -69,15 +80,20 @@ async def _chunks(store: Store, file: LtxFile, pace: Pace) -> AsyncIterator[byte
         position += len(data)
 
 
-async def _changed(store: Store, file: LtxFile) -> bool:
-    """Whether the object is no longer the one that was listed, so that its bytes say nothing of it."""
+def opener(store: Store) -> Callable[[Sized], AsyncIterator[bytes]]:
+    """How a restore opens the files of `store`."""
+    return lambda file: read_chunks(store, file)
+
+
+async def is_unchanged(store: Store, file: LtxFile) -> bool:
+    """Whether the object still is the one that was listed, so that its bytes say something of it."""
     try:
         now = await store.head(file.key)
     except NotFound:
-        return True
+        return False
     if now.etag is not None and file.etag is not None:
-        return now.etag != file.etag
-    return (now.size, now.modified) != (file.size, file.modified)
+        return now.etag == file.etag
+    return (now.size, now.modified) == (file.size, file.modified)
 
 
 async def verify_all(store: Store, files: Iterable[LtxFile]) -> AsyncIterator[Checked]:
