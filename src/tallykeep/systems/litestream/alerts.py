@@ -12,29 +12,36 @@ from tallykeep.metrics import Alert
 _WITH_LOCAL = 'ops_litestream_target_info{local!=""}'
 _WITH_REPLICA = 'ops_litestream_target_info{kind!=""}'
 _WITH_BOTH = 'ops_litestream_target_info{database!="",local!="",kind!=""}'
+_UNKNOWN = 'ops_litestream_replica_verdict{ops_litestream_replica_verdict="unknown"}'
 _WITH_DRILL = 'ops_litestream_drill_result{ops_litestream_drill_result="unknown"}'  # there whatever its value
 
 
-_SAME = "on (job, instance, target)"
+_EACH = "max by (job, instance, target)"  # the same labels whatever fires: an alert goes on, and never starts anew
 
 
 def _or_withdrawn(condition: str, targets: str, series: str = "{n}") -> str:
     """`condition`, or `series` is silent for one of the targets that should have it."""
-    return f"({condition}) or {_SAME} ({targets} unless {_SAME} {series})"
+    return f"{_EACH} ({condition}) or {_EACH} ({targets} unless on (job, instance, target) {series})"
+
+
+def _or_unknown(condition: str) -> str:
+    """`condition`, or the replica is unknown, so that nobody can say it does not hold."""
+    return f"{_EACH} ({condition}) or {_EACH} ({_UNKNOWN} == 1)"
 
 
 LAST_SCRAPE = (
     Alert(
         "LitestreamScrapeStale",
-        "time() - {n} > 300",
-        "tallykeep has not read every Litestream source for 5 minutes; see ops_litestream_scrape_errors.",
+        "time() - {n} > on (job, instance) (120 + 3 * max by (job, instance) "
+        '(tallykeep_collector_interval_seconds{collector=~"litestream_local|litestream_remote"}))',
+        "tallykeep has not read every Litestream source for three intervals; see ops_litestream_scrape_errors.",
         hold="1m",
     ),
 )
 NEWEST_TXID = (
     Alert(
         "LitestreamLocalEmpty",
-        f'{_WITH_LOCAL} unless {_SAME} {{n}}{{source="local"}}',
+        f'{_EACH} ({_WITH_LOCAL} unless on (job, instance, target) {{n}}{{source="local"}})',
         "The local LTX folder of {{ $labels.target }} is empty, missing or cannot be read: Litestream has lost its "
         "place there, or never ran.",
     ),
@@ -42,14 +49,9 @@ NEWEST_TXID = (
 VERDICT = (
     Alert(
         "LitestreamReplicaNotRestorable",
-        '{n}{{n}="unrestorable"} == 1',
-        "The replica of {{ $labels.target }} cannot be restored; see ops_litestream_replica_reason.",
-        severity="critical",
-    ),
-    Alert(
-        "LitestreamReplicaUnknown",
-        '{n}{{n}="unknown"} == 1',
-        "Whether the replica of {{ $labels.target }} can be restored is not known: it cannot be listed.",
+        '{n}{{n}="restorable"} == 0',
+        "The replica of {{ $labels.target }} cannot be restored, or it is not known whether it can; see "
+        "ops_litestream_replica_reason.",
         severity="critical",
     ),
 )
@@ -88,23 +90,23 @@ SWEEP = (
     Alert(
         "LitestreamFilesUnverified",
         '{n}{{n}="sound"} == 0',
-        "The files that a restore of {{ $labels.target }} needs are corrupt or could not be read for an hour.",
-        hold="1h",
+        "The files that a restore of {{ $labels.target }} needs are corrupt or could not be read for a day.",
+        hold="1d",
     ),
 )
 CORRUPT = (
     Alert(
         "LitestreamCorruptFiles",
-        "{n} > 0",
-        "Level {{ $labels.level }} of the replica of {{ $labels.target }} holds corrupt files: {{ $labels.reason }}.",
+        _or_unknown("{n} > 0"),
+        "The replica of {{ $labels.target }} holds corrupt files (ops_litestream_corrupt_files), or cannot be listed.",
         severity="critical",
     ),
 )
 MISSING_PAGES = (
     Alert(
         "LitestreamMissingPages",
-        "{n} > 0",
-        "A restore of {{ $labels.target }} would lack pages that no file holds.",
+        _or_unknown("{n} > 0"),
+        "A restore of {{ $labels.target }} would lack pages that no file holds, or the replica cannot be listed.",
         severity="critical",
     ),
 )
@@ -115,6 +117,12 @@ DRILL = (
         "The last restore drill of {{ $labels.target }} failed: a restore would not give a sound database.",
         hold="1m",
         severity="critical",
+    ),
+    Alert(
+        "LitestreamDrillInconclusive",
+        '{n}{{n}="ok"} == 0',
+        "No restore drill of {{ $labels.target }} has been carried through for hours.",
+        hold="6h",
     ),
 )
 DRILL_AGE = (
@@ -133,5 +141,11 @@ MATCH = (
         "Litestream?",
         hold="1m",
         severity="critical",
+    ),
+    Alert(
+        "LitestreamDrillNotCompared",
+        '{n}{{n}="unknown"} == 1',
+        "For three days no restored image of {{ $labels.target }} could be compared with the live database.",
+        hold="3d",
     ),
 )

@@ -29,11 +29,12 @@ class Headers:
 
         A file that has vanished is left out. Raises: StoreError.
         """
+        corrupt = self._findings.corrupt if self._findings is not None else {}
         wanted = {identity(file): file for file in files if not file.too_small}
         if not keep:
             self._known = {key: header for key, header in self._known.items() if key in wanted}
         for key, file in wanted.items():
-            if key not in self._known and (header := await self._read(store, key, file)):
+            if key not in self._known and key not in corrupt and (header := await self._read(store, key, file)):
                 self._known[key] = header
 
     def of(self, file: LtxFile | None) -> Header | None:

@@ -6,10 +6,10 @@ kept in the target's Sight, for the collectors that judge from it. A listing tha
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tallykeep.errors import StoreError
+from tallykeep.errors import Refused, StoreError
 from tallykeep.metrics import Sample
 from tallykeep.storage.store import Store
 from tallykeep.systems.litestream.findings import Findings
@@ -45,14 +45,14 @@ class Listing:
     name: str
     kind: str
 
-    def __init__(self, sight: Sight, source: Source[Inventory], open_store: Callable[[], Store], every: float) -> None:
+    def __init__(self, sight: Sight, source: Source[Inventory], store: Store | None, every: float) -> None:
+        """`store` is None for a replica that cannot be read: each listing fails, and says why."""
         self.target = sight.target.name
         self.interval = every
         self.timeout = source.timeout
         self._sight = sight
         self._source = source
-        self._open = open_store
-        self._store: Store | None = None
+        self._store = store
 
     def verdicts(self) -> Sequence[Sample]:
         return ()
@@ -69,15 +69,10 @@ class Listing:
 
     @property
     def store(self) -> Store:
-        """The source, opened at its first use: what it refuses is a failed reading, not a failed start."""
+        """The source. Raises: Refused where it is of a kind that cannot be read."""
         if self._store is None:
-            self._store = self._open()
+            raise Refused(self._sight.target.problem)
         return self._store
-
-    async def close(self) -> None:
-        """Let connections go."""
-        if self._store is not None:
-            await self._store.close()
 
     async def _look(self, inventory: Inventory) -> tuple[Sample, ...]:
         return await in_thread(lambda: tuple(count(self.target, self.kind, inventory)))
@@ -96,8 +91,8 @@ class RemoteListing(Listing):
     name = REMOTE_COLLECTOR
     kind = REMOTE
 
-    def __init__(self, sight: Sight, source: Source[Inventory], open_store: Callable[[], Store], every: float) -> None:
-        super().__init__(sight, source, open_store, every)
+    def __init__(self, sight: Sight, source: Source[Inventory], store: Store | None, every: float) -> None:
+        super().__init__(sight, source, store, every)
         self.headers = Headers(sight.findings)
 
     async def header(self, file: LtxFile) -> Header | None:

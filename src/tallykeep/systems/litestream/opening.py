@@ -5,18 +5,30 @@ A target that cannot be read does not stop the others: what is wrong with it sho
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
-from pathlib import Path
 
 from tallykeep.errors import ConfigError
 from tallykeep.metrics import Book
-from tallykeep.runtime.work import Collector, Derived, Parts
+from tallykeep.runtime.work import Collector, Derived, Parts, Service
 from tallykeep.storage.local import LocalStore
+from tallykeep.storage.metered import MeteredStore
+from tallykeep.storage.retry import RetryStore
+from tallykeep.storage.store import Store
 from tallykeep.systems.litestream import families
 from tallykeep.systems.litestream.collector import RpoCollector, VerdictCollector
+from tallykeep.systems.litestream.drill import DrillPlan, DrillService
+from tallykeep.systems.litestream.drill_result import Question
+from tallykeep.systems.litestream.entries import entry_name
+from tallykeep.systems.litestream.figures import (
+    DrillFigures,
+    SweepFigures,
+    count_drills,
+    count_requests,
+    count_verified,
+)  # fmt: skip
 from tallykeep.systems.litestream.inventory import Inventory
 from tallykeep.systems.litestream.levels import RAW
 from tallykeep.systems.litestream.listing import (
@@ -27,8 +39,9 @@ from tallykeep.systems.litestream.listing import (
     Sight,
 )  # fmt: skip
 from tallykeep.systems.litestream.rpo import Meter
-from tallykeep.systems.litestream.settings import LitestreamSettings
+from tallykeep.systems.litestream.settings import DrillSettings, LitestreamSettings
 from tallykeep.systems.litestream.sources import LOCAL, REMOTE, Ledger, Source
+from tallykeep.systems.litestream.sweep import Sweep
 from tallykeep.systems.litestream.targets import Target, from_settings
 from tallykeep.systems.litestream.totals import total
 from tallykeep.systems.litestream.yml import read_targets
@@ -39,14 +52,18 @@ from tallykeep.systems.system import Tools
 async def open_litestream(settings: LitestreamSettings, tools: Tools) -> AsyncIterator[Parts]:
     """The work that watches every target.
 
-    Raises: ConfigError where there is no target, or two have one name.
+    Raises: ConfigError where there is no target, two have one name, or one has settings that cannot be used.
     """
     targets = all_targets(settings, os.environ)
     ledger = Ledger(tools.book)
+    drills = asyncio.Lock()
     async with AsyncExitStack() as stack:
-        watches = [_Watch(target, settings, tools, ledger, stack) for target in targets]
+        watches = [_Watch(target, settings, tools, ledger, drills) for target in targets]
+        for watch in watches:
+            stack.push_async_callback(watch.close)
         yield Parts(
             collectors=tuple(collector for watch in watches for collector in watch.collectors()),
+            services=tuple(service for watch in watches for service in watch.services()),
             derived=tuple(_totals(targets, tools.book)),
         )
 
@@ -81,18 +98,20 @@ class _Watch:
     """One target and what is put to work on it."""
 
     def __init__(
-        self, target: Target, settings: LitestreamSettings, tools: Tools, ledger: Ledger, stack: AsyncExitStack
+        self, target: Target, settings: LitestreamSettings, tools: Tools, ledger: Ledger, drills: asyncio.Lock
     ) -> None:
         self._target = target
         self._settings = settings
         self._tools = tools
-        self._stack = stack
+        self._drills = drills
         self._sight = Sight(target)
+        self._remote: Store | None = None
         if target.local is not None:
             self._sight.local = self._source(ledger, LOCAL)
         if target.replica is not None:
             self._sight.remote = self._source(ledger, REMOTE)
             self._sight.report = Source(tools.clock, settings.interval, settings.timeout)
+            self._remote = None if target.problem else self._opened()
         tools.book.set(
             families.TARGET_INFO, 1, target=target.name, database=target.database or "", local=target.local or "",
             replica=target.place, kind=target.replica.kind if target.replica else "",
@@ -102,20 +121,58 @@ class _Watch:
         """Those that list before those that judge: they are begun in this order."""
         sight, every = self._sight, self._settings.interval
         if sight.local is not None and self._target.local is not None:
-            yield LocalListing(sight, sight.local, partial(_folder, self._target.local, sight.local.timeout), every)
+            yield LocalListing(sight, sight.local, LocalStore(self._target.local, timeout=sight.local.timeout), every)
         if sight.remote is None:
             return
-        remote = RemoteListing(sight, sight.remote, partial(self._target.open, sight.remote.timeout), every)
-        self._stack.push_async_callback(remote.close)
+        remote = RemoteListing(sight, sight.remote, self._remote, every)
         yield remote
         yield VerdictCollector(sight, remote, self._tools.clock, self._settings.stale_after)
         if self._target.database is not None and self._target.local is not None:
             meter = Meter(self._target.database, self._target.local / str(RAW))
             yield RpoCollector(sight, remote, meter, self._tools.clock)
+        if self._settings.sweep.bytes:
+            yield SweepFigures(sight, sight.remote, every)
+        if self._settings.drill.every:
+            yield DrillFigures(sight, every, self._settings.timeout)
+
+    def services(self) -> Iterator[Service]:
+        """Sweep and drill, where there is a replica that can be read."""
+        if self._remote is None:
+            return
+        name, tools, settings = self._target.name, self._tools, self._settings
+        if settings.sweep.bytes:
+            yield Sweep(
+                name, self._remote, self._sight.findings, tools.state, tools.clock, budget=settings.sweep.bytes,
+                interval=settings.interval, again=settings.sweep.again, on_checked=count_verified(tools.book, name),
+            )  # fmt: skip
+        if settings.drill.every:
+            yield DrillService(
+                self._target, self._drill_plan(settings.drill), self._sight.findings, tools.state, tools.clock,
+                turn=self._drills, on_result=count_drills(tools.book, name),
+            )  # fmt: skip
+
+    async def close(self) -> None:
+        """Let connections go."""
+        if self._remote is not None:
+            await self._remote.close()
+
+    def _opened(self) -> Store:
+        """The replica, patient for half the time a listing may take, each request counted."""
+        timeout = self._settings.timeout
+        counted = MeteredStore(
+            self._target.open(timeout), count_requests(self._tools.book, self._target.name), clock=self._tools.clock
+        )
+        return RetryStore(counted, clock=self._tools.clock, deadline=timeout / 2)
+
+    def _drill_plan(self, drill: DrillSettings) -> DrillPlan:
+        folder = entry_name("drill", self._target.name)
+        return DrillPlan(
+            every=drill.every,
+            timeout=drill.timeout,
+            full=drill.integrity == "full",
+            questions=tuple(Question(each.name, each.sql, each.expected) for each in drill.assertions),
+            scratch=self._tools.state.scratch(folder) if drill.scratch is None else drill.scratch / folder,
+        )
 
     def _source(self, ledger: Ledger, kind: str) -> Source[Inventory]:
         return Source(self._tools.clock, self._settings.interval, self._settings.timeout, ledger.entry(kind))
-
-
-def _folder(path: Path, timeout: float) -> LocalStore:
-    return LocalStore(path, timeout=timeout)

@@ -75,16 +75,7 @@ class Assertion:
 
     name: str = setting("", help="What is asserted, for messages.")
     sql: str = setting("", help="A query, such as SELECT count(*) > 0 FROM orders.")
-    expected: str = setting("", help="Its right answer, as text. Where it is not given: anything but NULL, 0 and ''.")
-
-    @property
-    def query(self) -> str:
-        """A query whose first value is true when the assertion holds."""
-        sql = self.sql.strip().rstrip("; \n")
-        if not self.expected:
-            return sql
-        answer = self.expected.replace("'", "''")
-        return f"SELECT CAST(({sql}) AS TEXT) IS '{answer}'"
+    expected: str = setting("1", help="Its right answer: the first column of its first row, as text.")
 
 
 @dataclass(frozen=True, slots=True)
