@@ -67,15 +67,16 @@ def _play(summary: Summary, say: Callable[[str], None], deadline: float | None) 
 
     say("Starting S3, a busy application, Litestream and tallykeep ...")
     with World() as world:
+        play = Play(world, summary, say, deadline)
         try:
             _introduce(world)
-            play = Play(world, summary, say, deadline)
             play.first_act()
             play.second_act()
             say("Both acts are over; all of it goes on" + (". Ctrl-C ends the demo." if deadline is None else "."))
             play.epilogue()
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave servers behind
+            summary.figures.extend(play.figures())
 
 
 def _introduce(world: World) -> None:

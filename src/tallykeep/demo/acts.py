@@ -8,7 +8,7 @@ not know, and to come back when the server does.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from tallykeep.demo.page import Page, scrape
@@ -16,7 +16,7 @@ from tallykeep.demo.summary import Outcome, Summary
 from tallykeep.demo.world import World
 from tallykeep.metrics import Family
 from tallykeep.systems.litestream import families as f
-from tallykeep.units import format_duration
+from tallykeep.units import format_bytes, format_duration
 
 POLL = 0.25  # seconds between two scrapes
 FROZEN = 5.0  # seconds the server stays frozen after tallykeep has noticed
@@ -24,6 +24,8 @@ PATIENCE = 60.0  # seconds an act may take when nobody asked for an end
 
 # Families that stand on the page only while there is something to tell.
 OCCASIONAL = frozenset({f.RPO_AT_LEAST.name, f.RPO_COMMITS.name, f.CORRUPT_FILES.name})
+
+_TITLES = {"s3": "shop.db on S3", "file": "ledger.db in a folder"}
 
 Check = Callable[[Page], bool]
 
@@ -53,6 +55,7 @@ class Play:
         self._say = say
         self._start = time.monotonic()
         self._deadline = deadline  # on the monotonic clock; None: until interrupted
+        self._page: Page | None = None  # the last one
         self._seen: set[str] = set()
         self._dead: set[str] = set()
 
@@ -83,6 +86,12 @@ class Play:
         self._say("The S3 server is thawed.")
         self._await([(recovered, s3.says(f.VERDICT, "restorable"))], PATIENCE)
 
+    def figures(self) -> Iterator[str]:
+        """What the last page said of each replica, for people."""
+        if self._page is not None:
+            for kind, target in self._targets(self._page).items():
+                yield f"{_TITLES[kind]}: {_figures_of(self._page, target)}"
+
     def watch(self, seconds: float) -> None:
         """Let time pass, with an eye on the processes."""
         self._await([], seconds)
@@ -100,7 +109,7 @@ class Play:
                 raise TimeoutError("tallykeep has not shown its two targets")
             time.sleep(POLL)
             page = self._look()
-        return Side("shop.db on S3", targets["s3"]), Side("ledger.db in a folder", targets["file"])
+        return Side(_TITLES["s3"], targets["s3"]), Side(_TITLES["file"], targets["file"])
 
     @staticmethod
     def _targets(page: Page) -> dict[str, str]:
@@ -146,8 +155,27 @@ class Play:
         page = scrape(self._world.port)
         if page is not None:
             self._seen |= page.families
+            self._page = page
         return page
 
     def _over(self) -> bool:
         """Whether the time is up, or there is nothing to look at any more."""
         return bool(self._dead) or (self._deadline is not None and time.monotonic() >= self._deadline)
+
+
+def _figures_of(page: Page, target: str) -> str:
+    def figure(family: Family) -> float | None:
+        return next(iter(page.values(family.name, target=target)), None)
+
+    told = {
+        "TXID {:.0f} restorable": figure(f.RESTORABLE_TXID),
+        "from {:.0f} files": figure(f.PLAN_FILES),
+        "{:.0f} commits at risk": figure(f.RPO_COMMITS),
+        "at least {:.0f} commits at risk": figure(f.RPO_AT_LEAST),
+    }
+    parts = [text.format(value) for text, value in told.items() if value is not None]
+    if (size := figure(f.PLAN_BYTES)) is not None:
+        parts.append(f"{format_bytes(size)} to fetch")
+    if (seconds := figure(f.DRILL_DURATION)) is not None:
+        parts.append(f"last drill {format_duration(seconds)}")
+    return ", ".join(parts)

@@ -38,6 +38,7 @@ class Summary:
 
     outcomes: list[Outcome] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
+    figures: list[str] = field(default_factory=list)  # for people; nothing follows from them
 
     def expect(self, what: str, detail: str = "") -> Outcome:
         """Add something that is to happen."""
@@ -60,3 +61,4 @@ class Summary:
         yield "Summary"
         yield from (outcome.line() for outcome in self.outcomes)
         yield from (f"  TROUBLE  {trouble}" for trouble in self.troubles)
+        yield from (f"  figures  {line}" for line in self.figures)
