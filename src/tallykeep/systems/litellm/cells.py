@@ -25,6 +25,7 @@ class Axis(IntEnum):
     KEY = 4  # hash of the key
     TAG = 5  # request tag
     DURATION = 6  # model, index of the histogram bucket
+    DETAIL = 7  # model, type of token that metadata tells apart; counted in total_tokens
 
 
 class Series(NamedTuple):

@@ -52,15 +52,26 @@ class Reader:
         self._database = database
 
     async def blocks(
-        self, schema: Schema, organizations: Organizations, start: int, stop: int | None, step: int
+        self,
+        schema: Schema,
+        organizations: Organizations,
+        start: int,
+        stop: int | None,
+        step: int,
+        *,
+        details: bool = False,
     ) -> dict[int, Block]:
-        """Blocks of `step` seconds with rows in [start, stop), by start, all of one moment. No stop: no end."""
+        """Blocks of `step` seconds with rows in [start, stop), by start, all of one moment. No stop: no end.
+
+        `details` reads metadata as well: for short ranges only.
+        """
         bounds = {"start": moment(start), "stop": None if stop is None else moment(stop)}
         async with self._database.session() as session:
             found = Rows(
                 await session.rows(statements.groups(schema, step), bounds),
                 await session.rows(statements.durations(step), bounds),
                 await session.rows(statements.tags(step), bounds),
+                await session.rows(statements.details(step), bounds) if details else [],
             )
             hours = checks_by_hour(await session.rows(statements.checks(), bounds) if step == DAY else ())
         blocks = await in_thread(fold, found, step, organizations)
@@ -135,7 +146,7 @@ class Reading:
         since = sealed
         if self._read_until is not None:
             since = max(sealed, int(self._read_until - self._overlap) // MINUTE * MINUTE)
-        minutes = await self._reader.blocks(schema, organizations, since, None, MINUTE)
+        minutes = await self._reader.blocks(schema, organizations, since, None, MINUTE, details=True)
         await in_thread(self._tally.reopen, since, minutes)
         self._read_until = now
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from tallykeep.systems.litellm.cells import MICRO, NANO, ZERO, Axis, Cells, Check, Series, Sums
 from tallykeep.systems.litellm.ledger import Block
+from tallykeep.systems.litellm.statements import DETAILS
 
 Organizations = Callable[[str, str, str], str]  # (of the row, team, key) -> organization, "" for none
 
@@ -23,6 +24,7 @@ class Rows(NamedTuple):
     groups: list[Row]
     durations: list[Row]
     tags: list[Row]
+    details: list[Row] = []  # noqa: RUF012  # read of open minutes only, and never changed
 
 
 _Accounts = dict[tuple[Axis, tuple[str, ...]], list[int]]  # mutable sums: a bulk reading raises each many times
@@ -57,6 +59,11 @@ def fold(rows: Rows, step: int, organizations: Organizations) -> dict[int, Block
         amounts = (requests, round(spend * NANO), *tokens)
         for tag in tags_of(array):
             _raise(stretches.setdefault(start, {}), (Axis.TAG, (tag,)), amounts)
+    for start, model, requests, *counts in rows.details:
+        for kind, count in zip(DETAILS, counts, strict=True):
+            if count:
+                told = (requests, 0, 0, 0, count)
+                _raise(stretches.setdefault(start, {}), (Axis.DETAIL, (model or UNKNOWN_MODEL, kind)), told)
     return {start: _block(start, step, accounts) for start, accounts in stretches.items()}
 
 

@@ -71,6 +71,64 @@ FROM "{SPEND_LOGS}" l WHERE {_RANGE} AND l.request_tags IS NOT NULL AND l.reques
 GROUP BY 1, 2"""
 
 
+DETAILS = ("cache_read", "cache_creation", "reasoning")
+_DETAIL_PATHS = {
+    "cache_read": (
+        "{additional_usage_values,cache_read_input_tokens}",
+        "{usage_object,cache_read_input_tokens}",
+        "{usage_object,prompt_tokens_details,cached_tokens}",
+    ),
+    "cache_creation": (
+        "{additional_usage_values,cache_creation_input_tokens}",
+        "{usage_object,cache_creation_input_tokens}",
+    ),
+    "reasoning": (
+        "{additional_usage_values,completion_tokens_details,reasoning_tokens}",
+        "{usage_object,completion_tokens_details,reasoning_tokens}",
+    ),
+}
+
+
+def details(step: int) -> str:
+    """Tokens of each bucket that metadata tells apart: bucket, model, requests, then one sum for each of DETAILS.
+
+    Reads `metadata` of every row in the range: for narrow ranges only.
+    """
+    sums = []
+    for name in DETAILS:
+        numbers = ", ".join(
+            f"CASE WHEN jsonb_typeof(l.metadata #> '{path}') = 'number' THEN (l.metadata #>> '{path}')::numeric END"
+            for path in _DETAIL_PATHS[name]
+        )
+        sums.append(f"COALESCE(sum(COALESCE({numbers})), 0)::bigint")
+    return f"""
+SELECT {_bucket(step)}, l.model, count(*), {", ".join(sums)}
+FROM "{SPEND_LOGS}" l WHERE {_RANGE}
+GROUP BY 1, 2"""
+
+
+def _whose(schema: Schema) -> str:
+    organization = "COALESCE(l.organization_id, '')" if schema.has(SPEND_LOGS, "organization_id") else "''"
+    return f"""COALESCE(l."user", ''), COALESCE(l.team_id, ''), {organization}, l.api_key, COALESCE(l.end_user, '')"""
+
+
+def minute(schema: Schema) -> str:
+    """Rows of a short range by model and by whose they are: model, user, team, organization, key, customer,
+    requests, total tokens."""
+    return f"""
+SELECT l.model, {_whose(schema)}, count(*), COALESCE(sum(l.total_tokens), 0)::bigint
+FROM "{SPEND_LOGS}" l WHERE {_RANGE}
+GROUP BY 1, 2, 3, 4, 5, 6"""
+
+
+def running(schema: Schema) -> str:
+    """Requests that began in a range and ended after a moment: user, team, organization, key, customer, start
+    and end in Unix seconds. Parameters: start, stop, moment."""
+    return f"""
+SELECT {_whose(schema)}, extract(epoch FROM l."startTime")::float8, extract(epoch FROM l."endTime")::float8
+FROM "{SPEND_LOGS}" l WHERE {_RANGE} AND l."endTime" > %(moment)s"""
+
+
 def checks() -> str:
     """The fingerprint of each hour: hour, rows, spend, total tokens."""
     return f"""

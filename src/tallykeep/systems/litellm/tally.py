@@ -32,11 +32,13 @@ class Window:
     length: int  # seconds
     start: int  # Unix seconds
     sums: Cells = field(default_factory=dict)
+    touched: set[Series] = field(default_factory=set)  # cells that changed since they were last taken up
     edge: int | None = None  # start of the sealed block that `start` cuts in two, once its minutes are in
     minutes: dict[int, Cells] = field(default_factory=dict)  # of that block, those inside the window
 
     def add(self, delta: Mapping[Series, Sums]) -> None:
         """Add to the sums; a cell without rows is gone."""
+        self.touched.update(delta)
         for series, sums in delta.items():
             now = self.sums[series].plus(sums) if series in self.sums else sums
             if now.requests > 0:
@@ -71,6 +73,7 @@ class Tally:
         self.windows = {name: Window(name, length, window_start(now, length)) for name, length in windows.items()}
         self._base = ledger.base()
         self.counters: Cells = dict(self._base)
+        self.counted: set[Series] = set(self.counters)  # counters that rose since they were last taken up
         self._open: dict[int, Block] = {}
         self._sealed: dict[int, int] = {}  # start -> stop
         self._starts: list[int] = []  # of the sealed blocks, ascending
@@ -97,6 +100,7 @@ class Tally:
         self._starts = sorted(self._sealed)
 
     def _count(self, delta: Mapping[Series, Sums]) -> None:
+        self.counted.update(delta)
         for series, sums in delta.items():
             add(self.counters, series, sums)
 
