@@ -116,7 +116,7 @@ class Board:
         """Show the last snapshot in its silent form: its collector has failed, or hangs."""
         with self._lock:
             place = self._places.get((collector, target))
-            if place is not None:
+            if place is not None and place.believed:
                 place.silence()
                 self._view = None
 

@@ -95,6 +95,7 @@ BUILD_INFO = Family(
     FLAG,
     ("version", "python"),
     "1, with the versions of tallykeep and Python in labels.",
+    alerts=(Alert("TallykeepAbsent", "absent({n})", "No tallykeep is scraped: nothing is watched."),),
 )
 
 FAMILIES = (

@@ -62,8 +62,8 @@ class LiveWebConfig:
         self._marks = seen
         try:
             self._take(await in_thread(_load, self._path))
-        except ConfigError as error:
-            self._refuse(str(error))
+        except Exception as error:  # not ConfigError alone: a watch that dies would miss every later certificate
+            self._refuse(str(error) or type(error).__name__)
 
     def _take(self, loaded: _Loaded) -> None:
         if (loaded.context is None) != (self.context is None):
