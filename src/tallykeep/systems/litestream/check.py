@@ -28,7 +28,7 @@ from tallykeep.systems.litestream.levels import SNAPSHOT
 from tallykeep.systems.litestream.ltx.error import LtxError
 from tallykeep.systems.litestream.ltx.header import HEADER_SIZE, Header
 from tallykeep.systems.litestream.ltx.txid import Txid
-from tallykeep.systems.litestream.plan import find_reach, make_plan
+from tallykeep.systems.litestream.plan import find_newest, find_reach, make_plan
 from tallykeep.systems.litestream.report import LocalSide, Proof, Reason, Report, Verdict, ordered
 from tallykeep.systems.litestream.targets import Target
 from tallykeep.systems.litestream.verdict import judge, unreachable
@@ -91,7 +91,7 @@ class Check:
             if proof is Proof.DRILL:
                 report = await self._drilled(report)
         except StoreError as error:
-            return unreachable(self._target.name, proof, str(error), await self._local(None))
+            return unreachable(self._target.name, proof, str(error), await self._local_alone())
         return report
 
     async def _list(self) -> None:
@@ -188,13 +188,20 @@ class Check:
         newest = None
         inventory = self._look.findings.inventory
         if restorable is not None and inventory is not None:
-            files = make_plan(inventory, txid=restorable).files
-            newest = await self._header(files[-1]) if files else None
+            file = find_newest(inventory, make_plan(inventory, txid=restorable))
+            newest = await self._header(file) if file is not None else None
         try:
             local = await in_thread(local_side.look, ltx)
         except OSError as error:
             return LocalSide(None, rpo_reason=f"unreadable: {error}")
         return await in_thread(local_side.measure, local, self._target.database, restorable, newest, self._clock.time)
+
+    async def _local_alone(self) -> LocalSide | None:
+        """The local side while the replica is not known: what never left the WAL is surely not on it."""
+        ltx = self._target.local
+        if ltx is None:
+            return None
+        return await in_thread(local_side.measure_alone, ltx, self._target.database)
 
     async def _drilled(self, report: Report) -> Report:
         """Restore what the checksums call restorable, and let what comes out have its say."""

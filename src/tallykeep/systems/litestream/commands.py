@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tallykeep.errors import SourceError
 from tallykeep.runtime.progress import Meter, progress
+from tallykeep.storage.retry import RetryStore
+from tallykeep.storage.store import Store
 from tallykeep.systems.litestream import explain, rendering
 from tallykeep.systems.litestream.check import Check
 from tallykeep.systems.litestream.drill import run_drill
@@ -26,6 +28,8 @@ from tallykeep.systems.litestream.restoring import Goal, Restoring
 from tallykeep.systems.litestream.targets import Target
 from tallykeep.systems.litestream.verdict import unreachable
 
+_TIMEOUT = 20.0  # seconds for one request
+_PATIENCE = 10.0  # seconds in which a request is made again
 _DRILL_STATUS = {"ok": 0, "failed": 1, "inconclusive": 3}
 
 
@@ -39,7 +43,7 @@ def run_check(args: argparse.Namespace) -> int:
 
 async def _checked(target: Target, args: argparse.Namespace, proof: Proof) -> Report:
     try:
-        store = target.open()
+        store = opened(target)
     except SourceError as error:
         return unreachable(target.name, proof, str(error))
 
@@ -67,6 +71,11 @@ class _Advance:
         self._done = done
 
 
+def opened(target: Target) -> Store:
+    """The replica, asked again for a few seconds where it does not answer. Raises: SourceError, ConfigError."""
+    return RetryStore(target.open(_TIMEOUT), deadline=_PATIENCE)
+
+
 def run_explain(args: argparse.Namespace) -> int:
     """`explain`."""
     return asyncio.run(_explained(pick_target(args), args))
@@ -74,7 +83,7 @@ def run_explain(args: argparse.Namespace) -> int:
 
 async def _explained(target: Target, args: argparse.Namespace) -> int:
     try:
-        store = target.open()
+        store = opened(target)
     except SourceError as error:
         report = unreachable(target.name, Proof.LISTING, str(error))
         _tell(args, report.as_json(), rendering.report_lines(report))
@@ -129,7 +138,7 @@ def run_restore(args: argparse.Namespace) -> int:
 
 
 async def _restored(target: Target, args: argparse.Namespace) -> int:
-    store = target.open()
+    store = opened(target)
     try:
         restoring = Restoring(store, Goal(args.txid, args.timestamp))
         if args.dry_run:

@@ -19,12 +19,14 @@ from pathlib import Path
 from threading import Thread
 
 from tallykeep.errors import TallykeepError
+from tallykeep.storage.retry import RetryStore
 from tallykeep.systems.litestream.drill_request import DrillRequest
 from tallykeep.systems.litestream.drill_result import DrillResult
 from tallykeep.systems.litestream.drilling import perform
 from tallykeep.systems.litestream.restore import Progress
 
 _NICENESS = 10
+_PATIENCE = 60.0  # seconds in which a request is made again
 _EVERY = 0.2  # seconds between two lines of progress
 
 
@@ -41,7 +43,7 @@ def main() -> int:
 
 async def _run(request: DrillRequest) -> DrillResult:
     try:
-        store = request.target.open()
+        store = RetryStore(request.target.open(), deadline=_PATIENCE)
     except TallykeepError as error:
         return DrillResult("inconclusive", "fetch", str(error))
     try:

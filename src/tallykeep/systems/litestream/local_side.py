@@ -107,6 +107,16 @@ def measure(
     )
 
 
+def measure_alone(ltx: Path, database: Path | None) -> LocalSide:
+    """What surely is on no replica, whatever that holds: the commits behind the newest local L0 file. Blocks."""
+    with suppress(OSError, LtxError):
+        local = look(ltx)
+        if local.names and database is not None:
+            found = Meter(database, local.folder).measure(read_header(local.folder / str(local.names[-1])))
+            return LocalSide(None, rpo_at_least=found.at_least, rpo_reason="replica_unknown")
+    return LocalSide(None, rpo_reason="replica_unknown")
+
+
 def database_beside(ltx: Path) -> Path | None:
     """The database of a local LTX folder, where it is there."""
     database = database_of(ltx)
