@@ -52,7 +52,7 @@ def _value(sample: Sample, now: float) -> Json:
         return _distribution(sample.family, value)
     if isinstance(value, str):
         return value
-    return number_as_json(now - value if sample.family.age else value)
+    return number_as_json(sample.family.shown(value, now))
 
 
 def _distribution(family: Family, seen: Distribution) -> Json:

@@ -26,11 +26,11 @@ class Lines(NamedTuple):
     text: bytes
     openmetrics: bytes  # the very same object where no exemplar makes a difference
     series: int
-    ages: tuple[tuple[str, float], ...] = ()  # of an age family: prefix and Unix timestamp; text is empty then
+    ages: tuple[tuple[str, float], ...] = ()  # of a moving family: prefix and Unix timestamp; text is empty then
 
-    def aged(self, now: float) -> bytes:
-        """The lines of an age family as of `now`, in Unix seconds."""
-        return "".join([f"{prefix}{go_float(now - since)}\n" for prefix, since in self.ages]).encode()
+    def aged(self, family: Family, now: float) -> bytes:
+        """The lines of an age or countdown family as of `now`, in Unix seconds."""
+        return "".join([f"{prefix}{go_float(family.shown(at, now))}\n" for prefix, at in self.ages]).encode()
 
 
 class _Memory(dict[_Labels, _Made]):
@@ -63,7 +63,7 @@ class Writer:
             return self._same("".join([line for sample in samples for line in self._states(sample)]), samples)
         numbers = cast(Sequence[tuple[Family, _Labels, float]], samples)
         prefixes = self._plain
-        if self.family.age:
+        if self.family.moving:
             return Lines(b"", b"", len(samples), tuple((prefixes[labels], since) for _, labels, since in numbers))
         # repr is what go_float gives within these bounds; the call alone would double the time of a large page
         lines = [

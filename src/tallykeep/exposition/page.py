@@ -59,7 +59,7 @@ class Renderer:
         for family in self._families(everything):
             parts = [lines[family] for lines in everything if family in lines]
             if parts:
-                ages = ages or family.age
+                ages = ages or family.moving
                 blocks.extend(self._block(family, parts, format, now))
         if format is Format.OPENMETRICS:
             blocks.append(b"# EOF\n")
@@ -72,8 +72,8 @@ class Renderer:
         head = self._heads.get(family) or self._heads.setdefault(family, _head(family))
         yield head.text if format is Format.TEXT else head.openmetrics
         for lines in parts:
-            if family.age:
-                yield lines.aged(now)
+            if family.moving:
+                yield lines.aged(family, now)
             else:
                 yield lines.text if format is Format.TEXT else lines.openmetrics
         self._writer(family).forget(sum(lines.series for lines in parts))

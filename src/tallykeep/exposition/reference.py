@@ -42,7 +42,7 @@ def _family(family: Family) -> Iterator[str]:
         yield f"- States: {_words(family.states)}"
     if family.buckets:
         yield f"- Buckets: {_words(go_float(float(bound)) for bound in family.buckets)}"
-    if family.age:
+    if family.moving:
         yield "- Reckoned anew for every scrape."
     if family.legacy:
         yield f"- Its name breaks the naming rule: {family.legacy}"

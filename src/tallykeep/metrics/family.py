@@ -54,6 +54,7 @@ class Family:
     alerts: tuple[Alert, ...] = ()
     legacy: str = ""  # why a published name may break the naming rule
     age: bool = False  # samples hold Unix timestamps; pages show seconds since then, reckoned at each send
+    countdown: bool = False  # the same, with seconds until then: below zero once it has passed
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -74,8 +75,19 @@ class Family:
             raise ValueError(f"{self.name}: buckets ascend and leave +Inf out")
         if (self.kind is Kind.STATE_SET) != bool(self.states) or (self.states and UNKNOWN not in self.states):
             raise ValueError(f"{self.name}: state sets, and only they, have states, {UNKNOWN!r} among them")
-        if self.age and self.kind is not Kind.GAUGE:
-            raise ValueError(f"{self.name}: only a gauge can be an age")
+        if (self.age or self.countdown) and (self.kind is not Kind.GAUGE or (self.age and self.countdown)):
+            raise ValueError(f"{self.name}: only a gauge can be an age or a countdown, and only one of them")
+
+    @property
+    def moving(self) -> bool:
+        """Whether samples hold timestamps, so that what is shown depends on when."""
+        return self.age or self.countdown
+
+    def shown(self, value: float, now: float) -> float:
+        """The number a page shows for a sample's `value` at `now`, in Unix seconds."""
+        if self.age:
+            return now - value
+        return value - now if self.countdown else value
 
     def __call__(self, value: float | str | Distribution, **labels: object) -> Sample:
         """A sample of this family.

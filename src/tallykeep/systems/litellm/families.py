@@ -187,7 +187,7 @@ BUDGET_UTILIZATION = Family(
 )  # fmt: skip
 BUDGET_RESET = Family(
     "litellm_budget_reset_time", Kind.GAUGE, SECONDS, _ENTITY,
-    "Seconds until the budget resets; below zero where the reset is overdue.", legacy=_NO_UNIT,
+    "Seconds until the budget resets; below zero where the reset is overdue.", legacy=_NO_UNIT, countdown=True,
 )  # fmt: skip
 BLOCKED = _window("litellm_blocked_status", _ENTITY, "1 where the entity is blocked, else 0.", FLAG, "")
 MEMBERS = _window("litellm_member_count", ("team_id", "team_alias"), "Members of the team.", COUNT, _NOT_A_COUNT)
@@ -197,7 +197,7 @@ EXPIRED_KEYS = _window("litellm_expired_keys", _ENTITY, "API keys of the entity 
 KEY_EXPIRY = Family(
     "litellm_key_expiry", Kind.GAUGE, SECONDS, _KEY,
     "Seconds until the key expires; below zero once it has. The earliest of keys that share name and alias.",
-    legacy=_NO_UNIT,
+    legacy=_NO_UNIT, countdown=True,
 )  # fmt: skip
 KEY_BUDGET = _window(
     "litellm_key_budget", _KEY, "Maximum budget of the key in dollars. Keys that share name and alias are summed."

@@ -288,7 +288,7 @@ def _key_states(everybody: Entities) -> Iterator[Sample]:
         if entity.kind != KEY:
             continue
         key = everybody.keys[entity.id]
-        labels = (key.name, key.alias)
+        labels: Labels = (key.name, key.alias)
         if key.expires is not None:
             expiry[labels] = min(key.expires, expiry.get(labels, inf))
         if entity.max_budget is not None:
@@ -307,7 +307,7 @@ def key_counts(everybody: Entities, now: float) -> Iterator[Sample]:
         for kind, id in ((USER, key.user), (TEAM, key.team), (ORGANIZATION, key.organization)):
             if id:
                 counts.setdefault((kind, id), [0, 0])[expired] += 1
-    for whose, (active, gone) in counts.items():
-        labels = (*whose, everybody.alias(*whose))
+    for (kind, id), (active, gone) in counts.items():
+        labels = (kind, id, everybody.alias(kind, id))
         yield Sample(f.ACTIVE_KEYS, labels, float(active))
         yield Sample(f.EXPIRED_KEYS, labels, float(gone))
