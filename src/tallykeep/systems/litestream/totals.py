@@ -49,15 +49,16 @@ def total(source: str, collector: str, targets: Sequence[str], book: Book) -> It
     """The sum over `targets`, each listed by `collector`; without any, zeros in the book."""
     if targets:
         inputs = tuple((collector, target) for target in targets)
-        yield Derived("litestream_totals", source, inputs, lambda snapshots: tuple(_sum(source, snapshots)))
+        yield Derived("litestream_totals", source, inputs, lambda snapshots: tuple(sum_up(source, snapshots)))
         return
-    for sample in _sum(source, ()):
+    for sample in sum_up(source, ()):
         book.set(
             sample.family, cast(float, sample.value), **dict(zip(sample.family.labels, sample.labels, strict=True))
         )
 
 
-def _sum(source: str, snapshots: Iterable[Snapshot]) -> Iterator[Sample]:
+def sum_up(source: str, snapshots: Iterable[Snapshot]) -> Iterator[Sample]:
+    """The four published families of one source, over the targets of `snapshots`."""
     files = dict.fromkeys(ALWAYS_SHOWN, 0.0)
     size = dict.fromkeys(ALWAYS_SHOWN, 0.0)
     for sample in (sample for snapshot in snapshots for sample in snapshot.samples):
