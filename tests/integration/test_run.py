@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -173,3 +174,40 @@ def test_logs_as_json(tmp_path: Path, watched: Path) -> None:
         program.until(lambda: "metrics are at" in program.log)
         assert program.stop() == 0
         assert all(line.startswith("{") and line.endswith("}") for line in program.log.splitlines())
+
+
+def test_second_signal_forces_the_end(tmp_path: Path, watched: Path) -> None:
+    """A stop that hangs is cut short by a second Ctrl-C, with status 130."""
+    with running(tmp_path, {"TOY_FILE": str(watched), "TOY_STUBBORN": "true"}) as program:
+        program.listening()
+        program.process.send_signal(signal.SIGTERM)
+        program.until(lambda: "stopping on SIGTERM" in program.log)
+        time.sleep(0.2)
+        assert program.process.poll() is None
+        assert program.stop(signal.SIGINT) == 130
+
+
+def test_stop_that_hangs_ends_by_itself() -> None:
+    """Past the last resort the process ends with the status it was to end with, whatever hangs."""
+    code = """
+import threading
+from tallykeep.runtime.signals import leave_within
+leave_within(0.05, 0)
+threading.Event().wait()
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE, check=False).returncode == 0
+
+
+def test_no_file_no_yaml() -> None:
+    """A sidecar set up by variables alone never imports YAML, nor what only commands and other listeners need."""
+    code = """
+import sys
+from tallykeep.cli.sections import load_config
+import tallykeep.cli.run, tallykeep.web.app, tallykeep.web.listener
+load_config(None)
+heavy = ("yaml", "rich", "zstandard", "bcrypt", "prometheus_client", "pydantic")
+print([name for name in heavy if name in sys.modules])
+"""
+    environment = {"PATH": os.environ["PATH"], "LOCAL_LTX_DIR": "/x"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "[]\n"

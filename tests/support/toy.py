@@ -6,6 +6,7 @@ Each run of `tallykeep` in a test that uses it is the real program with one syst
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -43,6 +44,7 @@ class ToySettings:
 
     file: Path | None = setting(None, env="TOY_FILE", switch=True, parse=PATH, help="The file.")
     interval: float = setting("60", env="TOY_INTERVAL", parse=duration(low=0.05), help="Seconds between two looks.")
+    stubborn: bool = setting(False, env="TOY_STUBBORN", help="Never close.")
     password: Secret = setting(Secret(""), env="TOY_PASSWORD", parse=Secret, help="Unlocks nothing.")
 
 
@@ -75,6 +77,8 @@ class ToyCollector:
 async def open_toy(settings: ToySettings, tools: Tools) -> AsyncIterator[Parts]:
     tools.state.write("opened", b"1")
     yield Parts(collectors=[ToyCollector(settings.file or Path("missing"), settings.interval)])
+    if settings.stubborn:
+        await asyncio.Event().wait()
 
 
 def commands(parser: argparse.ArgumentParser) -> None:

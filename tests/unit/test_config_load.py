@@ -203,7 +203,7 @@ def test_secrets_are_never_shown() -> None:
     assert ("library.shelves[default].password", "****", "SHELF_PASSWORD") in config.entries
 
 
-@pytest.mark.parametrize("text", ["a: [", "a: b: c", "\x00", "a: 'x", "%YAML 9.9\n---\na: b\n..."])
+@pytest.mark.parametrize("text", ["a: [", "a: b: c", "\x00", "a: 'x", "%YAML 9.9\n---\na: b\n...", "[" * 5000])
 def test_file_that_is_not_yaml(write: Path, text: str) -> None:
     """A broken file is one ConfigError that names it."""
     write.write_text(text)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -99,9 +98,21 @@ def test_unreadable_date_of_birth_starts_a_new_one(tmp_path: Path) -> None:
     state.close()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; run as another user")
-def test_read_only_folder_is_denied(tmp_path: Path) -> None:
-    """No write permission is Denied."""
-    tmp_path.chmod(0o555)
-    with pytest.raises(Denied):
-        StateDirectory.open(tmp_path)
+def test_folder_that_may_not_be_made_is_denied() -> None:
+    """No permission is Denied, for root as well: /sys takes no folders."""
+    with pytest.raises(Denied, match="TALLYKEEP_STATE_DIR"):
+        StateDirectory.open(Path("/sys/tallykeep"))
+
+
+def test_memory_state_without_a_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no file system can be written, scratch is a StoreError, and entries work."""
+
+    def refuse(**_: str) -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tallykeep.runtime.state.tempfile.mkdtemp", refuse)
+    state = StateDirectory.in_memory()
+    state.write("a", b"1")
+    with pytest.raises(Unavailable, match="No usable temporary directory"):
+        state.scratch("drill")
+    state.close()

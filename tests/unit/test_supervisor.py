@@ -19,7 +19,7 @@ class Flaky:
 
     name = "flaky"
 
-    def __init__(self, clock: FakeClock, *lives: float, error: Exception | None = None) -> None:
+    def __init__(self, clock: FakeClock, *lives: float, error: BaseException | None = None) -> None:
         self.clock = clock
         self.lives = list(lives)
         self.error = error
@@ -81,6 +81,17 @@ async def test_service_that_returns_has_failed() -> None:
     """Returning is not stopping: it is started again."""
     clock, book = FakeClock(), Book()
     service = Flaky(clock, 5)
+    keeper = supervisor(clock, book)
+    keeper.start([service])
+    await clock.advance(10)
+    assert service.starts == [0, 6]
+    await keeper.stop()
+
+
+async def test_service_that_cancels_itself_has_failed() -> None:
+    """A cancellation that nobody ordered does not end the supervision."""
+    clock, book = FakeClock(), Book()
+    service = Flaky(clock, 5, error=asyncio.CancelledError())
     keeper = supervisor(clock, book)
     keeper.start([service])
     await clock.advance(10)

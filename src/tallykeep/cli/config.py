@@ -7,6 +7,7 @@ import json
 import sys
 
 from tallykeep.cli.sections import add_config_option, load_config
+from tallykeep.config.load import PROGRAM
 from tallykeep.systems import all_systems
 
 
@@ -53,6 +54,11 @@ def run_validate(args: argparse.Namespace) -> int:
     Raises: ConfigError with every mistake.
     """
     config = load_config(args.config)
+    web_config_file = config.section(PROGRAM).web_config_file
+    if web_config_file is not None:
+        from tallykeep.web.webconfig import read_web_config
+
+        read_web_config(web_config_file)
     for warning in config.warnings:
         print(f"tallykeep: warning: {warning}", file=sys.stderr)
     enabled = [system.name for system in all_systems() if system.enabled(config.section(system.name))]

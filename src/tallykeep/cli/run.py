@@ -124,8 +124,9 @@ async def _serve(program: ProgramSettings, config: Config, systems: Sequence[Sys
         await asyncio.wait((collecting, stopping), return_when=asyncio.FIRST_COMPLETED)
         leave_within(LAST_RESORT, 0 if stop.is_set() else 1)
         stopping.cancel()
-        if collecting.done():
-            collecting.result()  # raises: the runner ends by itself only through a defect
+        if collecting.done():  # the runner ends by itself only through a defect
+            _log.error("collecting has ended: a defect", exc_info=collecting.exception())
+            collecting.result()
 
 
 async def _listen(

@@ -118,6 +118,8 @@ def read_file(path: Path) -> Node | None:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path.name}{line}: this is not YAML: {error.problem or error.context}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path.name}: it is nested too deeply") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path.name}: this is not YAML: {str(error).splitlines()[0]}") from error
     return None if raw is None else Node(raw, path.name)

@@ -98,16 +98,22 @@ class StateDirectory:
             raise _translated(error, self.path / name) from error
 
     def scratch(self, name: str) -> Path:
-        """A folder for temporary work. What an earlier process left in it is gone."""
+        """A folder for temporary work. What an earlier process left in it is gone. Raises: Denied, Unavailable."""
         _check(name)
-        if self.path is None and self._temporary is None:
-            self._temporary = Path(tempfile.mkdtemp(prefix="tallykeep-"))
-        folder = (self._temporary if self.path is None else self.path / "scratch") or Path()
         try:
-            (folder / name).mkdir(parents=True, exist_ok=True)
+            folder = self._scratch() / name
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _translated(error, folder / name) from error
-        return folder / name
+            raise _translated(error, self.path or Path("the system's temporary folder")) from error
+        return folder
+
+    def _scratch(self) -> Path:
+        """Root of the scratch folders."""
+        if self.path is not None:
+            return self.path / "scratch"
+        if self._temporary is None:
+            self._temporary = Path(tempfile.mkdtemp(prefix="tallykeep-"))
+        return self._temporary
 
     def close(self) -> None:
         """Let the lock go. Idempotent."""

@@ -61,6 +61,10 @@ class Supervisor:
         extra = {"service": service.name}
         try:
             await service.run()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # the order to stop; any other cancellation is the service's own failure
         except TallykeepError as error:
             _log.error("%s failed: %s", service.name, error, extra={**extra, "code": error.code})
             return error.retry
