@@ -3,6 +3,10 @@
 A round starts a writer (one row a commit) and the real Litestream on a file replica, kills both, predicts from the
 files of the dead machine, restores with the real Litestream and counts rows. `TALLYKEEP_SOAK_ROUNDS` sets how many
 rounds the soak test plays.
+
+Where Litestream outlives the writer, the writer does not sync at each commit: a commit that is in the WAL but not yet
+in the wal-index is replicated by Litestream 0.5.17 and then discarded by SQLite, and what is restored is malformed
+(docs/decisions/0009-litestreams-own-commits.md).
 """
 
 from __future__ import annotations
@@ -35,13 +39,14 @@ ROUNDS = int(os.environ.get("TALLYKEEP_SOAK_ROUNDS", "20"))
 
 _WRITER = """
 import random, sqlite3, sys, time
-path, seed, autocheckpoint, pause = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+path, seed, autocheckpoint, synchronous = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 dice = random.Random(seed)
 db = sqlite3.connect(path, isolation_level=None, timeout=30)
 db.execute(f"PRAGMA wal_autocheckpoint={autocheckpoint}")
+db.execute(f"PRAGMA synchronous={synchronous}")
 while True:
     db.execute("INSERT INTO counter (body) VALUES (?)", (dice.randbytes(dice.choice([10, 100, 3000])),))
-    time.sleep(dice.random() * pause)
+    time.sleep(dice.random() * 0.01)
 """
 
 _CONFIG = """
@@ -65,6 +70,7 @@ class Scene(NamedTuple):
     pages: int  # Litestream checkpoints when the WAL has that many
     sync: int  # ms between uploads
     autocheckpoint: int  # pages, by the writer: matters once Litestream is dead
+    synchronous: str  # of the writer
     together: float  # seconds both run
     writer_alone: float  # seconds from Litestream's death to the writer's
     litestream_alone: float  # seconds from the writer's death to Litestream's
@@ -80,6 +86,7 @@ def draw(seed: int) -> Scene:
         pages=dice.choice([10, 40, 1000]),
         sync=dice.choice([700, 1500]) if kind == "slow_upload" else 50,
         autocheckpoint=dice.choice([10, 60]) if kind == "restarts" else 1000,
+        synchronous="FULL" if dice.random() < 0.4 and kind != "writer_first" else "NORMAL",
         together=1.0 + 1.5 * dice.random(),
         writer_alone={"litestream_first": 0.5 * dice.random(), "restarts": 0.4 * dice.random()}.get(kind, 0.0),
         litestream_alone=0.8 if kind == "writer_first" else 0.0,
@@ -99,7 +106,14 @@ def play(scene: Scene, seed: int, folder: Path) -> Path:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("CREATE TABLE counter (n INTEGER PRIMARY KEY, body BLOB)")
     (folder / "writer.py").write_text(_WRITER)
-    argv = [sys.executable, str(folder / "writer.py"), str(database), str(seed), str(scene.autocheckpoint), "0.01"]
+    argv = [
+        sys.executable,
+        str(folder / "writer.py"),
+        str(database),
+        str(seed),
+        str(scene.autocheckpoint),
+        scene.synchronous,
+    ]
     config = _CONFIG.format(
         database=database,
         replica=folder / "replica",

