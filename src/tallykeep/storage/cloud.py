@@ -8,6 +8,7 @@ obstore lists whole path segments; what is promised is any string as a prefix, s
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +18,7 @@ from obstore import exceptions
 
 from tallykeep.errors import Corrupt
 from tallykeep.storage.answers import Place, timed_out, translated
-from tallykeep.storage.keys import checked, folder_of
+from tallykeep.storage.keys import checked, folder_of, is_hopeless
 from tallykeep.storage.s3 import S3Settings, s3_client
 from tallykeep.storage.store import ObjectInfo
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_BEYOND = re.compile(r"status code: 416|StartTooLarge")  # a range from behind the end, or of an empty object
 _PAGE = 1000  # objects; what S3 sends in one reply
 _GRACE = 1.0  # seconds after its time-out in which obstore itself should have given up, and knows more of the reason
 
@@ -60,6 +62,8 @@ class CloudStore:
         return f"CloudStore({self.name!r})"
 
     async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
+        if is_hopeless(prefix):
+            return
         wanted = self._prefix + prefix
         stream = obstore.list(
             self._client,
@@ -119,7 +123,7 @@ class CloudStore:
             reply = await obstore.get_async(self._client, path, options={"range": wanted})
             return bytes(await reply.bytes_async())[:length]
         except exceptions.GenericError as error:
-            if "status code: 416" in str(error):  # from beyond the end
+            if _BEYOND.search(str(error)):
                 return b""
             raise
 

@@ -25,6 +25,11 @@ def _encodable(key: str) -> bool:
     return key.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in key)
 
 
+def is_hopeless(prefix: str) -> bool:
+    """Whether no key can begin with `prefix`. Such a prefix must not reach a backend: ".." would lead out of it."""
+    return any(part in ("", ".", "..") for part in prefix.split("/")[:-1])
+
+
 def folder_of(key: str) -> str:
     """Everything up to the last slash and with it: "a/b/c" -> "a/b/", "c" -> ""."""
     return key[: key.rfind("/") + 1]

@@ -13,23 +13,24 @@ import asyncio
 import errno
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from stat import S_ISREG
 from typing import TypeVar
 
 from tallykeep.errors import Conflict, Corrupt, Denied, NotFound, StoreError, Unavailable
-from tallykeep.storage.keys import checked, folder_of
+from tallykeep.storage.folders import make, opened, prune
+from tallykeep.storage.keys import checked, folder_of, is_hopeless
 from tallykeep.storage.store import ObjectInfo
 from tallykeep.storage.walk import ASIDE, info, pages
 from tallykeep.threads import in_thread
 
 T = TypeVar("T")
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not block its opener
+_TRIES = 5  # a delete may remove an empty folder between its making and the first file in it
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR}
@@ -49,6 +50,8 @@ class LocalStore:
         self.timeout = timeout
 
     async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
+        if is_hopeless(prefix):
+            return
         walk = pages(self.root, prefix, start_after)
         while page := await self._call("listing", prefix, partial(next, walk, None)):
             yield page
@@ -89,7 +92,7 @@ class LocalStore:
 
     def _translated(self, error: OSError, doing: str, key: str) -> StoreError:
         what = f"{self._path(key)}: {doing} it failed: {error.strerror}."
-        if not self.root.exists():
+        if _is_missing(self.root):
             return NotFound(f"{self.root} does not exist; make the folder, or mount what belongs there.")
         if error.errno in _ABSENT and doing != "writing":
             return NotFound(f"{self._path(key)} is not there.")
@@ -103,14 +106,17 @@ class LocalStore:
         return f"{self.root}/{key}".rstrip("/")
 
     def _head(self, key: str) -> ObjectInfo:
-        with self._folder(key) as folder:
+        with opened(self.root, folder_of(key)) as folder:
             status = os.stat(_name(key), dir_fd=folder, follow_symlinks=False)
         if not S_ISREG(status.st_mode):
             raise NotFound(f"{self._path(key)} is not a regular file.")
         return info(key, status)
 
     def _read(self, key: str, start: int, length: int | None) -> bytes:
-        with self._folder(key) as folder, os.fdopen(os.open(_name(key), _FILE, dir_fd=folder), "rb", 0) as file:
+        with (
+            opened(self.root, folder_of(key)) as folder,
+            os.fdopen(os.open(_name(key), _FILE, dir_fd=folder), "rb", 0) as file,
+        ):
             status = os.fstat(file.fileno())
             if not S_ISREG(status.st_mode):
                 raise NotFound(f"{self._path(key)} is not a regular file.")
@@ -124,46 +130,43 @@ class LocalStore:
         return data
 
     def _put(self, key: str, data: bytes, *, replace: bool) -> None:
-        self._make_folders(key)
-        with self._folder(key) as folder:
-            aside = f"{ASIDE}{secrets.token_hex(8)}"
-            try:
-                _write(folder, aside, data)
-                if replace:
-                    os.rename(aside, _name(key), src_dir_fd=folder, dst_dir_fd=folder)
-                else:
-                    os.link(aside, _name(key), src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-            except FileExistsError:
-                raise Conflict(f"{self._path(key)} is there already; read it to see whose it is.") from None
-            finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(aside, dir_fd=folder)
-            os.fsync(folder)
+        for _ in range(_TRIES):
+            make(self.root, folder_of(key))
+            with suppress(FileNotFoundError), opened(self.root, folder_of(key)) as folder:
+                return self._put_into(folder, key, data, replace=replace)
+        raise FileNotFoundError(errno.ENOENT, "its folder is removed again and again")
+
+    def _put_into(self, folder: int, key: str, data: bytes, *, replace: bool) -> None:
+        aside, name = f"{ASIDE}{secrets.token_hex(8)}", _name(key)
+        try:
+            _write(folder, aside, data)
+            if replace:
+                os.rename(aside, name, src_dir_fd=folder, dst_dir_fd=folder)
+            else:
+                os.link(aside, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except FileExistsError:
+            raise Conflict(f"{self._path(key)} is there already; read it to see whose it is.") from None
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(aside, dir_fd=folder)
+        os.fsync(folder)
 
     def _delete(self, key: str) -> None:
-        with self._folder(key) as folder:
+        with opened(self.root, folder_of(key)) as folder:
             os.unlink(_name(key), dir_fd=folder)
             os.fsync(folder)
+        prune(self.root, folder_of(key))
 
-    @contextmanager
-    def _folder(self, key: str) -> Iterator[int]:
-        """The open folder that holds `key`, reached without following a symbolic link below the root."""
-        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for part in folder_of(key).split("/")[:-1]:
-                outer, folder = folder, os.open(part, _FOLDER, dir_fd=folder)
-                os.close(outer)
-            yield folder
-        finally:
-            os.close(folder)
 
-    def _make_folders(self, key: str) -> None:
-        """The folders above `key`, each durable in its parent before anything is put into it."""
-        parts = key.split("/")[:-1]
-        for depth in range(len(parts)):
-            with self._folder("/".join(parts[: depth + 1])) as parent, suppress(FileExistsError):
-                os.mkdir(parts[depth], dir_fd=parent)
-                os.fsync(parent)
+def _is_missing(root: Path) -> bool:
+    """Known not to be there; a root that may not be looked at is another matter."""
+    try:
+        root.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _name(key: str) -> str:

@@ -20,7 +20,8 @@ Promises
 - Errors are StoreErrors: NotFound, Denied, Unavailable, Corrupt, Conflict. Only Unavailable is worth a retry.
 - No message, name or repr holds a secret.
 
-What backends cannot tell apart: SeaweedFS takes a backslash for a slash; file names have 255 bytes at most.
+What not every backend can: folders and SeaweedFS cannot hold both "a" and "a/b", and have parts of 255 bytes at
+most; SeaweedFS takes a backslash for a slash.
 """
 
 from __future__ import annotations

@@ -9,16 +9,23 @@ The cost a file, of which a bare os.scandir with stat is 3.8 us: reading and sor
 
 from __future__ import annotations
 
+import errno
 import os
 from bisect import insort
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
+from tallykeep.storage.folders import FOLDER, opened
 from tallykeep.storage.keys import folder_of
 from tallykeep.storage.store import ObjectInfo
 
 PAGE = 2000  # objects; a page costs one hand-over between threads
 ASIDE = ".tallykeep-"  # files that are being written begin with it, and are never listed
+
+
+_NOTHING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+_made = tuple.__new__  # half the cost of calling a NamedTuple
 
 
 def pages(root: Path, prefix: str, start_after: str) -> Iterator[list[ObjectInfo]]:
@@ -28,7 +35,7 @@ def pages(root: Path, prefix: str, start_after: str) -> Iterator[list[ObjectInfo
     """
     root.stat()
     page: list[ObjectInfo] = []
-    for found in _walk(f"{root}/", folder_of(prefix), prefix, start_after):
+    for found in _below(root, folder_of(prefix), prefix, start_after):
         page += found
         if len(page) >= PAGE:
             yield page
@@ -42,23 +49,33 @@ def info(key: str, status: os.stat_result) -> ObjectInfo:
     return _made(ObjectInfo, (key, status.st_size, status.st_mtime, f"{status.st_ino}-{status.st_ctime_ns}"))
 
 
-_made = tuple.__new__  # half the cost of calling a NamedTuple
+def _below(root: Path, folder: str, prefix: str, start_after: str) -> Iterator[list[ObjectInfo]]:
+    """Runs of objects below `folder` ("" or "a/b/"), in order; none where it does not exist or is a link."""
+    with ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(opened(root, folder))
+        except OSError as error:
+            if error.errno in _NOTHING:
+                return
+            raise
+        yield from _walk(descriptor, folder, prefix, start_after)
 
 
-def _walk(root: str, folder: str, prefix: str, start_after: str) -> Iterator[list[ObjectInfo]]:
-    """Runs of objects below `folder` ("" or "a/b/"), in order."""
-    try:
-        descriptor = os.open(root + folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    try:
-        for run in _runs(_wanted(_names(descriptor), folder, prefix, start_after)):
-            if run[-1][-1] == "/":
-                yield from _walk(root, folder + run[-1], prefix, start_after)
-            else:
-                yield _looked_at(descriptor, folder, run)
-    finally:
-        os.close(descriptor)
+def _walk(descriptor: int, folder: str, prefix: str, start_after: str) -> Iterator[list[ObjectInfo]]:
+    for run in _runs(_wanted(_names(descriptor), folder, prefix, start_after)):
+        if run[-1][-1] != "/":
+            yield _looked_at(descriptor, folder, run)
+            continue
+        try:
+            inner = os.open(run[0][:-1], FOLDER, dir_fd=descriptor)
+        except OSError as error:
+            if error.errno in _NOTHING:
+                continue
+            raise
+        try:
+            yield from _walk(inner, folder + run[0], prefix, start_after)
+        finally:
+            os.close(inner)
 
 
 def _names(descriptor: int) -> list[str]:
@@ -84,8 +101,13 @@ def _wanted(names: list[str], folder: str, prefix: str, start_after: str) -> lis
     if len(folder) < len(prefix):
         names = [name for name in names if name.startswith(prefix[len(folder) :])]
     if folder <= start_after:
-        names = [name for name in names if folder + name > start_after or start_after.startswith(f"{folder}{name}")]
+        names = [name for name in names if folder + name > start_after or _holds(folder + name, start_after)]
     return names
+
+
+def _holds(folder: str, key: str) -> bool:
+    """Whether `folder` is one (files have no slash at the end) in which `key` is, or would be."""
+    return folder[-1] == "/" and key.startswith(folder)
 
 
 def _is_text(name: str) -> bool:
