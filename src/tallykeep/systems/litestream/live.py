@@ -32,6 +32,7 @@ from tallykeep.systems.litestream.ltx.header import HEADER_SIZE, Header, lock_pa
 from tallykeep.systems.litestream.ltx.index import TAIL_SIZE, Tail
 from tallykeep.systems.litestream.ltx.name import LtxName
 from tallykeep.systems.litestream.ltx.txid import Txid
+from tallykeep.systems.litestream.rpo import read_header
 from tallykeep.systems.litestream.wal import FRAME_HEADER_SIZE, FrameHeader, WalError, WalHeader
 from tallykeep.systems.litestream.wal import HEADER_SIZE as WAL_START
 
@@ -135,7 +136,7 @@ def _synced(image: Restored, folder: Path) -> _Synced:
                 raise _Unknown("the page size of the live database is another")
             touched |= set(pages.held)
             least = min(least, pages.commit)
-        header = Header.decode((folder / "0" / str(names[-1])).open("rb").read(HEADER_SIZE))
+        header = read_header(folder / "0" / str(names[-1]))
     except FileNotFoundError as error:
         raise _Moved(f"{error.filename} vanished") from error
     return _Synced(touched, least, header)
