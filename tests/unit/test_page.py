@@ -56,6 +56,14 @@ def test_ages_are_reckoned_at_each_rendering() -> None:
     assert not renderer.render([snapshot(OTHER(1))], Format.TEXT, 0.0).has_ages
 
 
+def test_countdowns_fall_at_each_rendering() -> None:
+    """Seconds until a moment, below zero once it has passed."""
+    left = Family("reset_seconds", Kind.GAUGE, SECONDS, (), "Left.", countdown=True)
+    seen = snapshot(left(100.0))
+    assert "reset_seconds 7.5\n" in render(seen, now=92.5)
+    assert "reset_seconds -1.0\n" in render(seen, now=101.0)
+
+
 def test_an_undecodable_label_does_not_break_the_page() -> None:
     """A file name that is not UTF-8 is spelt out instead of ending every scrape."""
     assert 'files{level="a\\\\udcff"} 1.0' in render(snapshot(FILES(1, level="a\udcff")))
