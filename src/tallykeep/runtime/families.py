@@ -88,6 +88,14 @@ STATE_PERSISTENT = Family(
     FLAG,
     (),
     "Whether a restart finds the state again (1), or it is kept in memory because its folder cannot be written (0).",
+    alerts=(
+        Alert(
+            "TallykeepStateNotPersistent",
+            "{n} == 0",
+            "tallykeep keeps its state in memory and forgets it when it restarts: give it a folder it may write.",
+            hold="1h",
+        ),
+    ),
 )
 BUILD_INFO = Family(
     "tallykeep_build_info",
