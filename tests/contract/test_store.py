@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.stores import BACKENDS, KINDS, Workshop, keeps_folders, keys_of
+from tests.support.workshop import BACKENDS, KINDS, Workshop, keeps_folders, keys_of
 
 from tallykeep.errors import Conflict, Denied, NotFound
 from tallykeep.storage.chunks import chunks

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG
 from typing import TypeVar
 
 from tallykeep.errors import Conflict, Corrupt, Denied, NotFound, StoreError, Unavailable
@@ -92,8 +92,8 @@ class LocalStore:
 
     def _translated(self, error: OSError, doing: str, key: str) -> StoreError:
         what = f"{self._path(key)}: {doing} it failed: {error.strerror}."
-        if _is_missing(self.root):
-            return NotFound(f"{self.root} does not exist; make the folder, or mount what belongs there.")
+        if _is_no_folder(self.root):
+            return NotFound(f"{self.root}: no such folder; make it, or mount what belongs there.")
         if error.errno in _ABSENT and doing != "writing":
             return NotFound(f"{self._path(key)} is not there.")
         if error.errno in _REFUSED | _ABSENT:
@@ -158,15 +158,12 @@ class LocalStore:
         prune(self.root, folder_of(key))
 
 
-def _is_missing(root: Path) -> bool:
-    """Known not to be there; a root that may not be looked at is another matter."""
+def _is_no_folder(root: Path) -> bool:
+    """Known not to be one; a root that may not be looked at is another matter."""
     try:
-        root.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
+        return not S_ISDIR(root.stat().st_mode)
+    except OSError as error:
+        return error.errno in _ABSENT
 
 
 def _name(key: str) -> str:

@@ -33,7 +33,8 @@ def pages(root: Path, prefix: str, start_after: str) -> Iterator[list[ObjectInfo
 
     Raises: OSError, FileNotFoundError for a root that does not exist among them.
     """
-    root.stat()
+    with opened(root, ""):
+        pass  # what is below may be missing, the root may not
     page: list[ObjectInfo] = []
     for found in _below(root, folder_of(prefix), prefix, start_after):
         page += found
