@@ -71,10 +71,11 @@ class Database:
     `name` and `address` (host:port/dbname) stand in messages; `conninfo` may hold a password and never does.
     """
 
-    def __init__(self, name: str, conninfo: str, address: str, limits: Limits) -> None:
+    def __init__(self, name: str, conninfo: str, address: str, limits: Limits, schema: str = "") -> None:
         self.name = name
         self.address = address
         self._conninfo = conninfo
+        self._schema = schema  # to look into first; "" leaves the search path of the role
         self._limits = limits
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             conninfo,
@@ -105,6 +106,8 @@ class Database:
         }
         for name, value in values.items():
             await connection.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+        if self._schema:
+            await connection.execute(sql.SQL("SET search_path = {}").format(sql.Identifier(self._schema)))
 
     async def open(self) -> None:
         """Start connecting in the background; nothing is raised while the server is away."""

@@ -104,6 +104,11 @@ class Reading:
         self.rounds = 0  # full rounds of checks
         self.repaired = 0  # blocks that a check found changed
 
+    @property
+    def checked_until(self) -> float:
+        """Unix seconds up to which the present round of checks has come; 0 at the start of one."""
+        return float(self._turn)
+
     async def refresh(self, schema: Schema, organizations: Organizations, now: float) -> None:
         """Bring the tally up to `now`.
 
