@@ -17,6 +17,7 @@ import shutil
 import sqlite3
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -98,8 +99,8 @@ def rows(database: Path) -> int:
         return int(db.execute("SELECT count(*) FROM counter").fetchone()[0])
 
 
-def play(scene: Scene, seed: int, folder: Path) -> Path:
-    """Run writer and Litestream, kill both as the scene says; the path of the dead database."""
+def play(scene: Scene, seed: int, folder: Path, look: Callable[[], object]) -> Path:
+    """Run writer and Litestream, `look` while they run, kill both as the scene says; the path of the dead database."""
     database = folder / "app.db"
     with closing(sqlite3.connect(database)) as db:
         db.execute(f"PRAGMA page_size={scene.page_size}")
@@ -128,7 +129,10 @@ def play(scene: Scene, seed: int, folder: Path) -> Path:
         writer.start()
         level0 = folder / "replica" / "ltx" / "0"
         litestream.wait_ready(lambda: level0.exists() and any(level0.glob("*.ltx")), 20)
-        time.sleep(scene.together)
+        end = time.monotonic() + scene.together
+        while (left := end - time.monotonic()) > 0:
+            look()
+            time.sleep(min(0.1, left))
         if scene.litestream_alone:
             writer.kill()
             time.sleep(scene.litestream_alone)
@@ -172,15 +176,18 @@ def counted_loss(database: Path, folder: Path) -> int:
 
 
 def check(seed: int, folder: Path) -> tuple[Scene, Exposure]:
-    """Play one round and hold the prediction against the count."""
+    """Play one round and hold the prediction against the count: of a meter that watched, and of one that comes late."""
     scene = draw(seed)
-    database = play(scene, seed, folder)
-    meter = Meter(database, folder / ".app.db-litestream" / "ltx" / "0")
+    database, level0 = folder / "app.db", folder / ".app.db-litestream" / "ltx" / "0"
+    meter = Meter(database, level0)
+    play(scene, seed, folder, lambda: meter.measure(newest_header(folder / "replica")))
     replicated = newest_header(folder / "replica")
-    exposure = meter.measure(replicated)
+    exposure, late = meter.measure(replicated), Meter(database, level0).measure(replicated)
+    assert (exposure.reason, exposure.at_least >= late.at_least) == (late.reason, True)
     lost = counted_loss(database, folder)
     said = exposure.commits if exposure.commits is not None else f">= {exposure.at_least} ({exposure.reason})"
-    print(f"seed {seed} {scene.name}: predicted {said}, counted {lost}")  # noqa: T201 - a line a round
+    came_late = "" if late == exposure else f" (coming late: {late.at_least})"
+    print(f"seed {seed} {scene.name}: predicted {said}{came_late}, counted {lost}")  # noqa: T201 - a line a round
     if exposure.reason is None:
         assert exposure.commits == lost
     else:

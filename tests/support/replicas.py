@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ CASES = sorted(folder.name for folder in (FIXTURES / "remote").iterdir())
 
 
 def listing(root: Path) -> list[ObjectInfo]:
-    """What a Store bound to `root` would list."""
+    """What a Store bound to `root` would list; files may come and go meanwhile."""
     found = []
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
-        state = path.stat()
-        found.append(ObjectInfo(path.relative_to(root).as_posix(), state.st_size, state.st_mtime, None))
+        with suppress(FileNotFoundError):
+            state = path.stat()
+            found.append(ObjectInfo(path.relative_to(root).as_posix(), state.st_size, state.st_mtime, None))
     return found
 
 

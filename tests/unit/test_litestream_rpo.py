@@ -169,6 +169,21 @@ def test_local_files_raise_the_lower_bound(machine: Machine) -> None:
     assert (exposure.at_least, exposure.reason) == (2 + 4, Reason.WAL_RESTARTED)
 
 
+def test_commits_seen_before_the_wal_started_over_are_remembered(machine: Machine) -> None:
+    """While the replica stands still, what was counted in each generation stays counted when the WAL moves on."""
+    for restarts, commits in ((0, 10), (1, 8), (2, 9), (3, 2)):
+        salts = (SALTS[0] + restarts, restarts)
+        machine.write(make_wal([[2]] * commits, salts=salts if restarts else SALTS, sequence=restarts))
+        exposure = machine.meter.measure(head(1, 6))
+    assert (exposure.at_least, exposure.reason) == (4 + 8 + 9 + 2, Reason.WAL_RESTARTED)
+    moved = machine.meter.measure(head(9, 3, salts=(SALTS[0] + 2, 2)))
+    assert moved.at_least == 6 + 2
+    machine.wal.unlink()
+    assert machine.meter.measure(head(9, 3, salts=(SALTS[0] + 2, 2))) == Exposure(6 + 2, 0, Reason.NO_WAL, NOW)
+    machine.write(make_wal([[2]] * 5, salts=(SALTS[0] + 3, 3), sequence=3))
+    assert machine.meter.measure(head(10, 1, salts=(SALTS[0] + 3, 3))).commits == 4
+
+
 def test_no_wal(machine: Machine) -> None:
     """Without a WAL nothing proves that the replica is complete; local files still prove what it lacks."""
     machine.sync(head(5, 6))

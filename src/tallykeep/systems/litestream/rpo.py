@@ -14,20 +14,19 @@ Nothing here opens a SQLite connection, and nothing may run in a process that ha
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_right
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from tallykeep.systems.litestream.bookkeeping import sequence_page
+from tallykeep.systems.litestream.exposure import Exposure, Generation, Place, Reason, creations, distance, follows
 from tallykeep.systems.litestream.ltx.header import HEADER_SIZE as LTX_HEADER_SIZE
 from tallykeep.systems.litestream.ltx.header import Header
 from tallykeep.systems.litestream.ltx.name import LtxName
-from tallykeep.systems.litestream.unsent import LocalFiles, count
+from tallykeep.systems.litestream.unsent import LocalFile, LocalFiles
 from tallykeep.systems.litestream.wal import (
     FRAME_HEADER_SIZE,
     HEADER_SIZE,
@@ -38,88 +37,13 @@ from tallykeep.systems.litestream.wal import (
     WalScan,
 )
 
+__all__ = ["BUDGET", "Exposure", "Meter", "Place", "Reason", "read_header"]
+
 BUDGET = 64 << 20  # bytes of WAL verified in one measurement; the rest is left to the next ones
 _ATTEMPTS = 3  # readings, when the WAL starts over in the middle of one
 _CLOCK_SLACK = 60.0  # seconds: a WAL older than the replica by more than this belongs to an older database
-_RESTARTS = 1 << 16  # first salts further apart than this belong to different files
-_OWN_TABLES = 2  # commits in which Litestream creates its tables, once in the life of a database
-
-
-class Reason(StrEnum):
-    """Why there is only a lower bound."""
-
-    DATABASE_MISSING = "database_missing"
-    NOTHING_REPLICATED = "nothing_replicated"  # the replica holds nothing that can be restored
-    NO_WAL = "no_wal"  # no WAL, or an empty one: nothing tells whether the database moved on
-    NO_WAL_POSITION = "no_wal_position"  # the replica's newest file does not say where in the WAL it ends
-    WAL_RESTARTED = "wal_restarted"  # the WAL started over since, and part of the old generation is gone
-    PAGE_SIZE_CHANGED = "page_size_changed"  # this WAL belongs to a database of another page size
-    REPLICA_AHEAD = "replica_ahead"  # the replica is newer than this database: an older copy, or another writer
-    CATCHING_UP = "catching_up"  # more WAL than one measurement reads
-
-
-@dataclass(frozen=True, slots=True)
-class Exposure:
-    """What the replica does not hold. Exact where `reason` is None."""
-
-    at_least: int  # commits of the application surely not on the replica
-    bytes: int  # of WAL in those commits, as far as it could be read
-    reason: Reason | None = None
-    replicated: float | None = None  # Unix seconds: data time of the newest replicated LTX file
-
-    @property
-    def commits(self) -> int | None:
-        """The exact number of commits not on the replica; None where only a lower bound is known."""
-        return self.at_least if self.reason is None else None
-
-    def seconds(self, now: float) -> float | None:
-        """How long commits may have been waiting: 0 when none waits, None when that is not known.
-
-        It is the age of the newest replicated LTX file, an upper bound of the age of the oldest unreplicated
-        commit: everything older than that file is in it.
-        """
-        if self.at_least == 0:
-            return 0.0 if self.reason is None else None
-        return None if self.replicated is None else max(0.0, now - self.replicated)
-
-
-class Place(NamedTuple):
-    """Where in a WAL the replica ends."""
-
-    salts: Salts
-    end: int  # offset: everything before it is on the replica
-    page_size: int
-
-    @classmethod
-    def of(cls, header: Header | None) -> Place | None:
-        """The place an LTX header names; None for files of compactions, which name none."""
-        if header is None or header.wal_offset < HEADER_SIZE:
-            return None
-        return cls((header.wal_salt1, header.wal_salt2), header.wal_offset + header.wal_size, header.page_size)
-
-
-class Generation:
-    """The application's commits in one generation of a WAL, from some offset on."""
-
-    __slots__ = ("_ends", "_frames", "scan")
-
-    def __init__(self, scan: WalScan) -> None:
-        self.scan = scan
-        self._ends = array("q")  # offsets behind the commits
-        self._frames = array("q")  # of each
-
-    def read(self, file: BinaryIO, own_page: int | None, budget: int) -> None:
-        """Take in what has come, leaving out Litestream's own commits."""
-        for commit in self.scan.read(file, budget):
-            if commit.frames > 1 or commit.page != own_page:
-                self._ends.append(commit.end)
-                self._frames.append(commit.frames)
-
-    def behind(self, offset: int) -> Exposure:
-        """The commits behind `offset`, exact if all has been read."""
-        first = bisect_right(self._ends, offset)
-        size = sum(self._frames[first:]) * self.scan.header.frame_size
-        return Exposure(len(self._ends) - first, size, None if self.scan.ended else Reason.CATCHING_UP)
+_NO_WAL = ((0, 0), 0)  # no generation, no commit
+_MOST_PAST = 1000  # generations remembered while a replica stands still
 
 
 class _StartedOver(Exception):
@@ -135,6 +59,7 @@ class Meter:
         self.wal = database.with_name(database.name + "-wal")
         self.local = LocalFiles(ltx)
         self._generation: Generation | None = None
+        self._past: dict[Salts, Generation] = {}  # what was seen of generations that the replica has not passed yet
 
     def measure(self, replicated: Header | None, budget: int = BUDGET) -> Exposure:
         """What is not on the replica of which `replicated` heads the newest reachable file (`plan.find_newest`).
@@ -171,20 +96,44 @@ class Meter:
                     raise _StartedOver
                 return exposure
         except (FileNotFoundError, WalError):
-            self._generation = None
-        reason = Reason.NOTHING_REPLICATED if replicated is None else Reason.NO_WAL
-        newer = self.local.look(0 if replicated is None else replicated.max_txid)
-        if replicated is not None and 0 < self.local.tip < replicated.max_txid:
-            reason = Reason.REPLICA_AHEAD
-        at_least = count(newer, own) - _creations(Place.of(replicated), [file.salts for file in newer])
-        return Exposure(max(at_least, 0), 0, reason)
+            self._put_away()
+        if replicated is None:
+            return Exposure(self.at_least(None, self.local.look(0), own, _NO_WAL), 0, Reason.NOTHING_REPLICATED)
+        newer = self.local.look(replicated.max_txid)
+        if 0 < self.local.tip < replicated.max_txid:
+            return Exposure(0, 0, Reason.REPLICA_AHEAD)
+        return Exposure(self.at_least(Place.of(replicated), newer, own, _NO_WAL), 0, Reason.NO_WAL)
 
     def generation(self, header: WalHeader, start: int, seed: tuple[int, int]) -> Generation:
         """The current generation from `start` on, with what is known of it from earlier measurements."""
         known = self._generation
-        if known is None or known.scan.header != header or not known.scan.start <= start <= known.scan.end:
-            known = self._generation = Generation(WalScan(header, start, seed))
-        return known
+        if known is not None and known.scan.header != header:
+            self._put_away()
+        elif known is not None and known.scan.start <= start <= known.scan.end:
+            return known
+        self._generation = Generation(WalScan(header, start, seed))
+        return self._generation
+
+    def _put_away(self) -> None:
+        if self._generation is not None:
+            self._past[self._generation.scan.salts] = self._generation
+        self._generation = None
+
+    def at_least(
+        self, place: Place | None, newer: Sequence[LocalFile], own_page: int | None, current: tuple[Salts, int]
+    ) -> int:
+        """Commits surely behind `place`: of each generation the greater of what was seen and what local files hold."""
+        commits = Counter(dict([current])) | Counter(file.salts for file in newer if file.holds_a_commit(own_page))
+        if place is not None:
+            commits |= self.seen_since(place)
+        return max(0, commits.total() - creations(place, commits))
+
+    def seen_since(self, place: Place) -> Counter[Salts]:
+        """Commits behind `place` seen in generations that the WAL has left since; older generations are forgotten."""
+        kept = [(salts, past) for salts, past in self._past.items() if follows(salts, place.salts)]
+        self._past = dict(kept[-_MOST_PAST:])
+        start = {place.salts: place.end}
+        return Counter({salts: past.behind(start.get(salts, 0)).at_least for salts, past in self._past.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,14 +156,15 @@ class _Look:
             return self._bound(replicated, place, Reason.PAGE_SIZE_CHANGED)
         if not self.header.is_boundary(place.end):
             return self._bound(replicated, None, Reason.NO_WAL_POSITION)
+        self.meter.seen_since(place)
         if place.salts == self.header.salts:
             seed = self._seed(place)
             return Exposure(0, 0, Reason.REPLICA_AHEAD) if seed is None else self._behind(place.end, seed)
-        restarts = _distance(self.header.salts[0], place.salts[0])
+        restarts = distance(self.header.salts[0], place.salts[0])
         if restarts == 1 and (old := self._old_end(place)) is not None:
             new = self._behind(HEADER_SIZE, self.header.checksum)
             return Exposure(old.at_least + new.at_least, old.bytes + new.bytes, old.reason or new.reason)
-        if 0 < _distance(place.salts[0], self.header.salts[0]) < _RESTARTS:
+        if place.salts[0] != self.header.salts[0] and follows(place.salts, self.header.salts):
             return Exposure(0, 0, Reason.REPLICA_AHEAD)
         return self._bound(replicated, place, Reason.WAL_RESTARTED)
 
@@ -252,16 +202,14 @@ class _Look:
         newer = self.meter.local.look(0 if replicated is None else replicated.max_txid)
         if replicated is not None and self._is_older_than(replicated):
             return Exposure(0, 0, Reason.REPLICA_AHEAD)
-        here = [file for file in newer if file.salts == self.header.salts]
-        elsewhere = [file for file in newer if file.salts != self.header.salts]
+        first_here = next((file for file in newer if file.salts == self.header.salts), None)
         current = Exposure(0, 0)
-        if here and place is None and replicated is not None:
-            current = self._from(here[0].header.wal_offset)
-        elif elsewhere or place is not None or replicated is None:
+        if place is None and replicated is not None and first_here is not None:
+            current = self._from(first_here.header.wal_offset)
+        elif place is not None or replicated is None or newer:
             current = self._behind(HEADER_SIZE, self.header.checksum)
-        at_least = count(elsewhere, self.own_page) + max(current.at_least, count(here, self.own_page))
-        at_least -= _creations(place, [self.header.salts, *(file.salts for file in elsewhere)])
-        return Exposure(max(at_least, 0), current.bytes, reason)
+        at_least = self.meter.at_least(place, newer, self.own_page, (self.header.salts, current.at_least))
+        return Exposure(at_least, current.bytes, reason)
 
     def _from(self, offset: int) -> Exposure:
         seed = self._seed(Place(self.header.salts, offset, self.header.page_size))
@@ -272,17 +220,6 @@ class _Look:
         if 0 < self.meter.local.tip < replicated.max_txid:
             return True
         return self.meter.wal.stat().st_mtime < replicated.timestamp - _CLOCK_SLACK
-
-
-def _creations(place: Place | None, generations: Iterable[Salts]) -> int:
-    """How many commits may be Litestream's creation of its tables: none where the replica's WAL only started over."""
-    if place is None:
-        return _OWN_TABLES
-    return 0 if all(_distance(salts[0], place.salts[0]) < _RESTARTS for salts in generations) else _OWN_TABLES
-
-
-def _distance(later: int, earlier: int) -> int:
-    return (later - earlier) & 0xFFFFFFFF
 
 
 def read_header(path: Path) -> Header:

@@ -81,8 +81,3 @@ class LocalFiles:
                 with suppress(ValueError):
                     found.append(LtxName.parse(entry.name))
         return sorted(found)
-
-
-def count(files: Sequence[LocalFile], own_page: int | None) -> int:
-    """How many commits of the application the files surely hold: one in each that cannot be Litestream's own."""
-    return sum(file.holds_a_commit(own_page) for file in files)
