@@ -1,63 +1,75 @@
-"""Every backend and every wrapper, as the conformance suite and its kin build them."""
+"""Stores that misbehave on purpose: wrappers, so that everything else about them is real."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Sequence
 
-import pytest
-from obstore.store import MemoryStore as ObstoreMemory
-
-from tallykeep.demo.seaweedfs import SeaweedFS
-from tallykeep.storage.cloud import CloudStore
-from tallykeep.storage.local import LocalStore
-from tallykeep.storage.memory import MemoryStore
-from tallykeep.storage.metered import MeteredStore, Request
-from tallykeep.storage.retry import RetryStore
-from tallykeep.storage.store import Store
-
-_server = pytest.mark.server
-BACKENDS = ["memory", "local", "cloud", pytest.param("s3", marks=_server)]
-KINDS = [*BACKENDS, "retry(memory)", "metered(local)", pytest.param("retry(metered(s3))", marks=_server)]
+from tallykeep.errors import StoreError
+from tallykeep.storage.store import ObjectInfo, Store
 
 
-def keeps_folders(kind: str) -> bool:
-    """SeaweedFS lists in the order of its folder tree."""
-    return "s3" in kind
+class Wrapped:
+    """A Store that passes everything on."""
+
+    def __init__(self, store: Store) -> None:
+        self.name = store.name
+        self.backend = store.backend
+        self.store = store
+        self.read_keys: list[str] = []  # every key that was read, whole or in part
+
+    async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
+        async for page in self.store.list(prefix, start_after):
+            yield page
+
+    async def head(self, key: str) -> ObjectInfo:
+        return await self.store.head(key)
+
+    async def read(self, key: str) -> bytes:
+        self.read_keys.append(key)
+        await self.before_read(key)
+        return await self.store.read(key)
+
+    async def read_range(self, key: str, start: int, length: int) -> bytes:
+        self.read_keys.append(key)
+        await self.before_read(key)
+        return await self.store.read_range(key, start, length)
+
+    async def create(self, key: str, data: bytes) -> None:
+        await self.store.create(key, data)
+
+    async def replace(self, key: str, data: bytes) -> None:
+        await self.store.replace(key, data)
+
+    async def delete(self, key: str) -> None:
+        await self.store.delete(key)
+
+    async def close(self) -> None:
+        await self.store.close()
+
+    async def before_read(self, key: str) -> None:
+        """What happens before a read."""
 
 
-@dataclass
-class Workshop:
-    """Makes stores: each in a place of its own, or in one that does not exist."""
+class Vanishing(Wrapped):
+    """Objects that `gone` picks are deleted just before they are read, as retention does."""
 
-    folder: Path
-    server: Callable[[], SeaweedFS]
-    bucket: Callable[[], str]
+    def __init__(self, store: Store, gone: Callable[[str], bool]) -> None:
+        super().__init__(store)
+        self._gone = gone
 
-    def make(self, kind: str, prefix: str = "some/prefix", *, missing: bool = False) -> Store:
-        """An empty store of that kind; `missing`: its bucket or root folder does not exist."""
-        wrapper, inner = kind.rstrip(")").split("(", 1) if "(" in kind else ("", kind)
-        if wrapper == "retry":
-            return RetryStore(self.make(inner, prefix, missing=missing))
-        if wrapper == "metered":
-            return MeteredStore(self.make(inner, prefix, missing=missing), _ignore)
-        if kind == "memory":
-            return MemoryStore()
-        if kind == "cloud":
-            return CloudStore(ObstoreMemory(), name="memory", backend="memory", prefix=prefix)
-        if kind == "local":
-            root = self.folder / ("missing" if missing else "root")
-            if not missing:
-                root.mkdir()
-            return LocalStore(root)
-        return self.server().s3_store("no-such-bucket" if missing else self.bucket(), prefix)
+    async def before_read(self, key: str) -> None:
+        if self._gone(key):
+            await self.store.delete(key)
 
 
-def _ignore(_: Request) -> None:
-    """Nobody counts."""
+class Failing(Wrapped):
+    """Reads raise `error` from the `after`-th on."""
 
+    def __init__(self, store: Store, error: StoreError, after: int = 0) -> None:
+        super().__init__(store)
+        self.error: StoreError | None = error
+        self._after = after
 
-async def keys_of(store: Store, prefix: str = "", start_after: str = "") -> list[str]:
-    """The keys of a listing, in its order."""
-    return [found.key async for page in store.list(prefix, start_after) for found in page]
+    async def before_read(self, key: str) -> None:
+        if self.error is not None and len(self.read_keys) > self._after:
+            raise self.error

@@ -6,7 +6,7 @@ an object. Large files are read in chunks, slowed down to the budget. For files 
 earlier process, the page index alone is read again: it tells whether the plan has every page.
 
 A file that vanishes or changes meanwhile is counted and left to the next listing. The listing itself is the remote
-collector's: the sweep never lists.
+collector's: the sweep never lists, and takes one step after each listing, so that what is new is read at once.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Sweep:
         self._interval = interval
         self._again = again
         self._on_checked = on_checked
-        self._left = 0.0  # bytes
+        self._left = 0.0  # bytes; what is overdrawn is taken from the next interval
         self._read = 0  # files
         self._entry = entry_name("sweep", target)
         self._failing = False
@@ -71,7 +71,8 @@ class Sweep:
     async def run(self) -> None:
         await self.load()
         while True:
-            started = self._clock.monotonic()
+            await self._findings.looked.wait()
+            self._findings.looked.clear()
             try:
                 await self.step()
                 self._failing = False
@@ -79,11 +80,10 @@ class Sweep:
                 if not self._failing:
                     _log.warning("the sweep of %s waits: %s", self._target, error)
                 self._failing = True
-            await self._clock.sleep(started + self._interval - self._clock.monotonic())
 
     async def step(self) -> None:
         """Read what one interval's budget allows. Raises: StoreError, with all that was found so far kept."""
-        self._left = self._budget
+        self._left = min(self._left, 0.0) + self._budget
         read = self._read
         try:
             await self._cover()
@@ -107,11 +107,11 @@ class Sweep:
         self._on_checked(checked)
 
     async def _pace(self, size: int) -> None:
-        """Count bytes; where they exceed the budget, wait until they would not."""
-        self._left -= size
+        """Wait until what is overdrawn has been earned, then count the bytes of one more chunk."""
         if self._left < 0:
             await self._clock.sleep(-self._left / self._budget * self._interval)
-            self._left = 0
+            self._left = 0.0
+        self._left -= size
 
     async def _cover(self) -> None:
         """The pages of plan files that an earlier process has read."""
