@@ -223,4 +223,4 @@ def test_many_rounds(tmp_path: Path) -> None:
         shutil.rmtree(folder)
         exact += exposure.reason is None
     print(f"{exact} of {ROUNDS} exact")  # noqa: T201
-    assert exact >= ROUNDS * 0.6
+    assert exact >= ROUNDS * 0.4

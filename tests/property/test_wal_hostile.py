@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.support.replicas import FIXTURES
 from tests.support.wals import make_wal
 
-from tallykeep.systems.litestream.bookkeeping import sequence_page
+from tallykeep.systems.litestream.bookkeeping import holds_one_counter, sequence_page
 from tallykeep.systems.litestream.wal import Commit, WalError, WalHeader, WalScan
 
 WAL = (FIXTURES / "local" / "omni.db-wal").read_bytes()
@@ -66,3 +66,10 @@ def test_any_database(start: int, noise: bytes, size: int) -> None:
         path.write_bytes(data[:size])
         page = sequence_page(path)
     assert page is None or page >= 0
+
+
+@given(page=st.binary(max_size=600), cell=st.integers(0, 600))
+def test_any_page(page: bytes, cell: int) -> None:
+    """Any page is Litestream's counter or not."""
+    assert holds_one_counter(page) in (True, False)
+    assert holds_one_counter(b"\x0d\0\0\0\1\0\0\0" + cell.to_bytes(2, "big") + page) in (True, False)

@@ -27,18 +27,31 @@ def make_wal(
     big_endian: bool = False,
     sequence: int = 0,
     open_frames: int = 0,
+    own: int | None = None,
 ) -> bytes:
-    """A WAL of transactions, each the numbers of its pages; behind them `open_frames` frames without a commit."""
+    """A WAL of transactions, each the numbers of its pages; behind them `open_frames` frames without a commit.
+
+    Page `own` is written as that of Litestream's table.
+    """
     head = struct.pack(">6I", MAGIC | big_endian, 3007000, page_size, sequence, *salts)
     last = checksum(head, (0, 0), big_endian)
     data = head + struct.pack(">2I", *last)
     frames = [(page, n == len(pages) - 1) for pages in transactions for n, page in enumerate(pages)]
     for number, (page, commits) in enumerate([*frames, *[(9, False)] * open_frames]):
         start = struct.pack(">2I", page, 100 if commits else 0)
-        body = bytes((number * 31 + at * 7 + page) % 256 for at in range(page_size))
+        body = (
+            counter(page_size) if page == own else bytes((number * 31 + at * 7 + page) % 256 for at in range(page_size))
+        )
         last = checksum(body, checksum(start, last, big_endian), big_endian)
         data += start + struct.pack(">4I", *salts, *last) + body
     return data
+
+
+def counter(page_size: int) -> bytes:
+    """A table's only page with the row (1, 5): a leaf with one cell at its end."""
+    cell = bytes([4, 1, 3, 0, 1, 5])
+    head = struct.pack(">BHHHBH", 0x0D, 0, 1, page_size - len(cell), 0, page_size - len(cell))
+    return head.ljust(page_size - len(cell), b"\0") + cell
 
 
 def overwrite(old: bytes, new: bytes) -> bytes:

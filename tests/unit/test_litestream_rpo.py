@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import struct
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from tests.support.ltx_encoder import block, encode, page
 from tests.support.replicas import LOCAL_DB, LOCAL_LTX, listing, ltx_name, replica
-from tests.support.wals import SALTS, make_wal, overwrite
+from tests.support.wals import SALTS, counter, make_wal, overwrite
 
 from tallykeep.systems.litestream.bookkeeping import sequence_page
 from tallykeep.systems.litestream.inventory import Inventory
@@ -57,10 +57,12 @@ class Machine:
         self.wal.write_bytes(wal)
         os.utime(self.wal, (NOW, NOW))
 
-    def sync(self, header: Header, first_page: int = 2) -> None:
-        """Put a local file there: its header and the number of its first page."""
-        fields = struct.pack(">4sIIIQQqQqqIIQ20x", b"LTX1", *header)
-        (self.level0 / ltx_name(header.min_txid)).write_bytes(fields + struct.pack(">I", first_page))
+    def sync(self, header: Header, *pages: bytes) -> None:
+        """Put a local file there: of this header, with these pages."""
+        wal = (header.wal_offset, header.wal_size, header.wal_salt1, header.wal_salt2)
+        frames = [block(number, content) for number, content in enumerate(pages or [page(1)], 2)]
+        data = encode(frames, min_txid=header.min_txid, wal=wal, timestamp_ms=header.timestamp_ms)
+        (self.level0 / ltx_name(header.min_txid)).write_bytes(data)
 
 
 @pytest.fixture
@@ -116,9 +118,17 @@ def test_own_commits_do_not_count(machine: Machine) -> None:
     """A commit of one frame to the root page of _litestream_seq is Litestream's; a longer one is not."""
     own = machine.own
     assert own is not None
-    machine.write(make_wal([[2], [own], [2], [own, 2], [own]]))
+    machine.write(make_wal([[2], [own], [2], [own, 2], [own]], own=own))
     exposure = machine.meter.measure(head(1, 1))
     assert (exposure.commits, exposure.bytes) == (2, 3 * FRAME)
+
+
+def test_a_page_that_was_litestreams_may_be_the_applications(machine: Machine) -> None:
+    """After a VACUUM the page in the database file may be out of date: what it holds has to fit as well."""
+    own = machine.own
+    assert own is not None
+    machine.write(make_wal([[2], [own], [own]]))
+    assert machine.meter.measure(head(1, 1)).commits == 2
 
 
 def test_nothing_in_the_wal_yet(machine: Machine) -> None:
@@ -161,9 +171,10 @@ def test_local_files_raise_the_lower_bound(machine: Machine) -> None:
     machine.write(make_wal([[2]] * 4, salts=LATER, sequence=2))
     machine.sync(head(5, 6))
     machine.sync(head(6, 8, first=7))  # two frames: a commit
-    machine.sync(head(7, 1, salts=NEXT), first_page=machine.own or 0)  # Litestream's own
-    machine.sync(head(8, 2, first=2, salts=NEXT), first_page=1)  # one frame of a full copy: may be its own
-    machine.sync(head(9, 3, first=3, salts=NEXT), first_page=2)  # one frame to another page: a commit
+    machine.sync(head(7, 1, salts=NEXT), counter(512))  # Litestream's own
+    machine.sync(head(8, 2, first=2, salts=NEXT), page(1), page(2))  # one frame in a full copy: may be its own
+    machine.sync(head(9, 3, first=3, salts=NEXT), page(1))  # one frame of something else: a commit
+    (machine.level0 / ltx_name(11)).write_bytes(b"LTX1")
     machine.sync(head(10, 3, salts=LATER))  # of this generation: its commits stand in the WAL
     exposure = machine.meter.measure(head(5, 6))
     assert (exposure.at_least, exposure.reason) == (2 + 4, Reason.WAL_RESTARTED)

@@ -55,6 +55,21 @@ def sequence_page(database: Path) -> int | None:
     return None
 
 
+def holds_one_counter(page: bytes) -> bool:
+    """Whether a page looks as the table's does: one row with rowid 1, of NULL (the rowid's alias) and an integer.
+
+    The root page in the database file may be out of date: a VACUUM that is still in the WAL moves tables.
+    """
+    try:
+        if page[0] != _LEAF or len(cells := _cells(page, 0, 8)) != 1:
+            return False
+        _, at = _varint(page, cells[0])  # size of the payload
+        rowid, at = _varint(page, at)
+        return rowid == 1 and page[at : at + 2] == b"\x03\x00" and page[at + 2] in _INTEGER_SIZES
+    except (IndexError, struct.error):
+        return False
+
+
 def _cells(page: bytes, start: int, header: int) -> tuple[int, ...]:
     count = struct.unpack_from(">H", page, start + 3)[0]
     return struct.unpack_from(f">{count}H", page, start + header)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import BinaryIO, NamedTuple
 
+from tallykeep.systems.litestream.bookkeeping import holds_one_counter
 from tallykeep.systems.litestream.ltx.header import Header
-from tallykeep.systems.litestream.wal import HEADER_SIZE, Salts, WalScan
+from tallykeep.systems.litestream.wal import HEADER_SIZE, Commit, Salts, WalScan
 
 _RESTARTS = 1 << 16  # first salts further apart than this belong to different files
 _OWN_TABLES = 2  # commits in which Litestream creates its tables, once in the life of a database
@@ -85,9 +86,16 @@ class Generation:
     def read(self, file: BinaryIO, own_page: int | None, budget: int) -> None:
         """Take in what has come, leaving out Litestream's own commits."""
         for commit in self.scan.read(file, budget):
-            if commit.frames > 1 or commit.page != own_page:
+            if not self._is_own(file, commit, own_page):
                 self._ends.append(commit.end)
                 self._frames.append(commit.frames)
+
+    def _is_own(self, file: BinaryIO, commit: Commit, own_page: int | None) -> bool:
+        if commit.frames > 1 or commit.page != own_page:
+            return False
+        size = self.scan.header.page_size
+        file.seek(commit.end - size)
+        return holds_one_counter(file.read(size))
 
     def behind(self, offset: int) -> Exposure:
         """The commits behind `offset`, exact if all has been read."""

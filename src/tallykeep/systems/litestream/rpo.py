@@ -98,11 +98,11 @@ class Meter:
         except (FileNotFoundError, WalError):
             self._put_away()
         if replicated is None:
-            return Exposure(self.at_least(None, self.local.look(0), own, _NO_WAL), 0, Reason.NOTHING_REPLICATED)
+            return Exposure(self.at_least(None, self.local.look(0), _NO_WAL), 0, Reason.NOTHING_REPLICATED)
         newer = self.local.look(replicated.max_txid)
         if 0 < self.local.tip < replicated.max_txid:
             return Exposure(0, 0, Reason.REPLICA_AHEAD)
-        return Exposure(self.at_least(Place.of(replicated), newer, own, _NO_WAL), 0, Reason.NO_WAL)
+        return Exposure(self.at_least(Place.of(replicated), newer, _NO_WAL), 0, Reason.NO_WAL)
 
     def generation(self, header: WalHeader, start: int, seed: tuple[int, int]) -> Generation:
         """The current generation from `start` on, with what is known of it from earlier measurements."""
@@ -119,11 +119,9 @@ class Meter:
             self._past[self._generation.scan.salts] = self._generation
         self._generation = None
 
-    def at_least(
-        self, place: Place | None, newer: Sequence[LocalFile], own_page: int | None, current: tuple[Salts, int]
-    ) -> int:
+    def at_least(self, place: Place | None, newer: Sequence[LocalFile], current: tuple[Salts, int]) -> int:
         """Commits surely behind `place`: of each generation the greater of what was seen and what local files hold."""
-        commits = Counter(dict([current])) | Counter(file.salts for file in newer if file.holds_a_commit(own_page))
+        commits = Counter(dict([current])) | Counter(file.salts for file in newer if file.holds_a_commit)
         if place is not None:
             commits |= self.seen_since(place)
         return max(0, commits.total() - creations(place, commits))
@@ -208,7 +206,7 @@ class _Look:
             current = self._from(first_here.header.wal_offset)
         elif place is not None or replicated is None or newer:
             current = self._behind(HEADER_SIZE, self.header.checksum)
-        at_least = self.meter.at_least(place, newer, self.own_page, (self.header.salts, current.at_least))
+        at_least = self.meter.at_least(place, newer, (self.header.salts, current.at_least))
         return Exposure(at_least, current.bytes, reason)
 
     def _from(self, offset: int) -> Exposure:

@@ -1,7 +1,7 @@
 """Local LTX files of level 0 that the replica does not have yet, and whether each surely holds a commit.
 
 Litestream writes a file here before it uploads it, so these are proof of commits that have left the WAL but not
-the machine. Only the first 104 bytes of a file are read, once; names tell the rest.
+the machine. Of a file the header is read, once, and the page where it is only one; names tell the rest.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
+from tallykeep.systems.litestream.bookkeeping import holds_one_counter
+from tallykeep.systems.litestream.ltx.decoder import Decoder
 from tallykeep.systems.litestream.ltx.error import LtxError
 from tallykeep.systems.litestream.ltx.header import HEADER_SIZE, Header
 from tallykeep.systems.litestream.ltx.name import LtxName
@@ -22,26 +24,35 @@ _MOST = 5000  # files opened in one look; the rest is left to the next
 
 
 class LocalFile(NamedTuple):
-    """What the start of a local file says."""
+    """What a local file says."""
 
     header: Header
-    first_page: int
+    holds_a_commit: bool  # surely one of the application, not just one of Litestream's own
 
     @property
     def salts(self) -> tuple[int, int]:
         """Of the WAL generation it was copied from."""
         return self.header.wal_salt1, self.header.wal_salt2
 
-    def holds_a_commit(self, own_page: int | None) -> bool:
-        """Whether it surely holds a commit of the application, not just one of Litestream's own.
+    @classmethod
+    def read(cls, file: BinaryIO) -> LocalFile:
+        """Read the header, and the page of a file that comes from a single frame of WAL. Raises: LtxError.
 
-        Litestream adds at most one commit of one frame between two files. A range of one frame is taken for such
-        unless its page is another than that of Litestream's table. Page 1 says nothing: full copies start with it.
+        Litestream adds at most one commit of one frame between two files, so more than one frame is proof. A single
+        frame is, unless it looks like such a commit, or cannot be told as the file is a full copy.
         """
-        frame = FRAME_HEADER_SIZE + self.header.page_size
-        if self.header.wal_size != frame:
-            return self.header.wal_size > frame
-        return own_page is not None and self.first_page not in (1, own_page)
+        data = file.read(HEADER_SIZE)
+        header = Header.decode(data)
+        frame = FRAME_HEADER_SIZE + header.page_size
+        if header.wal_size != frame:
+            return cls(header, header.wal_size > frame)
+        decoder = Decoder()
+        try:
+            pages = list(decoder.feed(data + file.read(2 * frame)))
+            decoder.finish()
+        except LtxError:
+            return cls(header, False)
+        return cls(header, len(pages) == 1 and not holds_one_counter(pages[0][1]))
 
 
 class LocalFiles:
@@ -69,8 +80,7 @@ class LocalFiles:
         """One file; None where it cannot be read."""
         try:
             with (self.folder / str(name)).open("rb", buffering=0) as file:
-                data = file.read(HEADER_SIZE + 4)
-            return LocalFile(Header.decode(data), int.from_bytes(data[HEADER_SIZE:], "big"))
+                return LocalFile.read(file)
         except (OSError, LtxError):
             return None
 
