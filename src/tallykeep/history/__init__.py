@@ -1,0 +1,1 @@
+"""History: time series in SQLite, for as long as it is asked to remember."""
