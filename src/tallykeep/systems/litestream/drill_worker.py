@@ -32,7 +32,10 @@ _EVERY = 0.2  # seconds between two lines of progress
 
 def main() -> int:
     """Run the drill that standard input asks for. The exit status is 0 whenever a result was written."""
-    request = DrillRequest.parse(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:  # the parent died before it could ask
+        return 1
+    request = DrillRequest.parse(line)
     Thread(target=_follow_parent, args=(request.scratch,), name="parent", daemon=True).start()
     with suppress(OSError):
         os.nice(_NICENESS)

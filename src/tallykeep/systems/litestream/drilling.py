@@ -17,6 +17,7 @@ from tallykeep.errors import NotFound, RestoreError, StoreError
 from tallykeep.storage.store import Store
 from tallykeep.systems.litestream.drill_request import DrillRequest
 from tallykeep.systems.litestream.drill_result import DrillResult
+from tallykeep.systems.litestream.image import CannotWrite
 from tallykeep.systems.litestream.integrity import Soundness, examine
 from tallykeep.systems.litestream.inventory import Inventory
 from tallykeep.systems.litestream.live import Restored, Side, compare
@@ -100,9 +101,9 @@ async def _restore(
         return replace(told, stage="decode", message=str(error), corrupt=corrupt)
     except MissingPages as error:
         return replace(told, stage="pages", message=str(error), missing_pages=len(error.pages))
+    except CannotWrite as error:
+        return replace(told, result="inconclusive", stage="space", message=str(error))
     except RestoreError as error:
-        if error.__cause__ is not None or "free" in str(error):
-            return replace(told, result="inconclusive", stage="space", message=str(error))
         return replace(told, stage="decode", message=str(error))
 
 
