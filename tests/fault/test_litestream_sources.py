@@ -298,6 +298,19 @@ async def test_a_database_replaced_under_litestream(monkeypatch: pytest.MonkeyPa
         assert watch.value("ops_litestream_drill_last_success_timestamp_seconds") == 0
 
 
+async def test_a_replica_of_litestream_0_3(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its files are not read, so nothing is known of it; the log names what lies there."""
+    snapshots = tmp_path / "generations" / "0123456789abcdef" / "snapshots"
+    snapshots.mkdir(parents=True)
+    (snapshots / "00000000.snapshot.lz4").write_bytes(b"x" * 500)
+    with caplog.at_level("WARNING"):
+        async with Watch(watching(file_target(tmp_path))) as watch:
+            await watch.first_look()
+            await watch.until(lambda: watch.value("ops_litestream_remote_ltx_files") == 0, "no LTX file is there")
+            assert watch.verdict() == "unknown"
+    assert "Litestream 0.3" in caplog.text
+
+
 async def test_another_kind_of_replica_does_not_stop_the_others() -> None:
     """A kind that cannot be read is unknown, with an error; the target beside it is watched."""
     other = TargetSettings(name="sftp", replica=parse_replica("sftp://user:pa55@host/path"))

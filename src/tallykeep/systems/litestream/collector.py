@@ -7,6 +7,7 @@ with the reason.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from tallykeep.systems.litestream.ltx.header import Header
 from tallykeep.systems.litestream.ltx.name import LtxName
 from tallykeep.systems.litestream.ltx.txid import Txid
 from tallykeep.systems.litestream.plan import find_reach, make_plan
-from tallykeep.systems.litestream.report import Reason, Report, ordered
+from tallykeep.systems.litestream.report import Reason, Report, Verdict, explained, ordered
 from tallykeep.systems.litestream.rpo import Exposure, Meter
 from tallykeep.systems.litestream.verdict import judge
 from tallykeep.threads import in_thread
@@ -35,6 +36,8 @@ WAITING = 2.0  # seconds a judging collector has beyond those of what it waits f
 
 _BEYOND = 1 << 63  # a TXID that no file has: only the newest name is asked for
 REPLICA_UNKNOWN = "replica_unknown"  # the replica is not known: what never left the WAL is surely not on it
+
+_log = logging.getLogger(__name__)
 
 
 class VerdictCollector:
@@ -50,6 +53,7 @@ class VerdictCollector:
         self._remote = remote
         self._clock = clock
         self._stale_after = stale_after
+        self._said: tuple[Verdict, tuple[Reason, ...]] | None = None
 
     def verdicts(self) -> Sequence[Sample]:
         return (families.VERDICT(UNKNOWN, target=self.target),)
@@ -66,13 +70,24 @@ class VerdictCollector:
             yield families.VERDICT(UNKNOWN, target=self.target)
             yield families.REASON(1, target=self.target, reason=Reason.UNREACHABLE)
             return
+        self._say(report)
         for sample in self._samples(report, inventory, local):
             yield sample
+
+    def _say(self, report: Report) -> None:
+        """Log a verdict that is not that of the last time, with what speaks against the replica."""
+        if (report.verdict, report.reasons) == self._said:
+            return
+        self._said = (report.verdict, report.reasons)
+        notes = report.notes if report.verdict is Verdict.UNKNOWN else ()
+        sound = report.verdict is Verdict.RESTORABLE and not report.reasons
+        text = "; ".join((f"the replica is {report.verdict}", *explained(report), *notes))
+        _log.log(logging.INFO if sound else logging.WARNING, "%s: %s", self.target, text, extra={"target": self.target})
 
     def _judged(self, inventory: Inventory, local: Inventory | None) -> Report:
         evidence = self._sight.findings.evidence()
         report = judge(self.target, inventory, evidence, plan=self._sight.findings.plan)
-        if local is None or not self._is_stale(local, report):
+        if local is None or not report.newest_txid or not self._is_stale(local, report):
             return report
         return replace(report, reasons=ordered({*report.reasons, Reason.STALE}))
 
