@@ -146,7 +146,7 @@ class DrillService:
 
     async def run(self) -> None:
         await self._load()
-        await self._clock.sleep(FIRST)
+        await self._clock.sleep(min(FIRST, self._plan.every))
         while True:
             await self._clock.sleep(self._due() - self._clock.time())
             async with self._turn:

@@ -22,6 +22,8 @@ from tallykeep.systems.litestream.verifying import Checked
 SWEEP_COLLECTOR = "litestream_sweep"
 DRILL_COLLECTOR = "litestream_drill"
 
+READING = 10.0  # seconds at most in which the sweep reads what is new in the plan; else the result is unknown
+
 _RESULTS = ("ok", "failed", "inconclusive")
 
 
@@ -33,7 +35,7 @@ class SweepFigures:
     def __init__(self, sight: Sight, remote: Source[Inventory], interval: float) -> None:
         self.target = sight.target.name
         self.interval = interval
-        self.timeout = remote.timeout + WAITING
+        self.timeout = remote.timeout + WAITING + READING
         self._findings = sight.findings
         self._remote = remote
 
@@ -45,6 +47,7 @@ class SweepFigures:
         if await self._remote.settled() is None:
             yield families.SWEEP_RESULT(UNKNOWN, target=target)
             return
+        await findings.read_up(min(READING, self.interval / 2))
         yield families.SWEEP_RESULT(findings.sweep_result, target=target)
         yield families.UNVERIFIED_FILES(findings.unverified_files, target=target)
         for level, reason, files in findings.corrupt_counts():

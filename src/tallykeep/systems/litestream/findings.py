@@ -7,7 +7,9 @@ together with the object, and an object that is written anew is looked at anew. 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple, TypeVar
@@ -35,11 +37,12 @@ class Evidence:
     corrupt: Mapping[str, str] = field(default_factory=dict)  # key -> reason
     pages: Mapping[str, Pages] = field(default_factory=dict)
     malformed: str = ""  # what the drill found wrong with the restored database
+    missing_pages: int = 0  # of the last plan that was read to its end, while restores start from the same base
 
     @property
     def empty(self) -> bool:
         """Whether nothing is known."""
-        return not (self.corrupt or self.pages or self.malformed)
+        return not (self.corrupt or self.pages or self.malformed or self.missing_pages)
 
 
 class Count(NamedTuple):
@@ -62,6 +65,10 @@ class Findings:
         self.read: dict[Identity, float] = {}  # Unix seconds of the last time it was read to its end
         self.corrupt: dict[Identity, str] = {}  # reason, of those read that are not sound
         self.pages: dict[Identity, Pages] = {}  # of sound files
+        self.looked = asyncio.Event()  # a listing came; whoever acts on it clears this
+        self._awaited: set[Identity] = set()  # of the plan, not read yet
+        self._read_up = asyncio.Event()  # nothing is awaited
+        self._lacking = ("", 0)  # the last plan that was read to its end: key of its base, missing pages
         self.drill: DrillResult | None = None  # the last one
         self.drill_success = 0.0  # Unix seconds of the end of the last one that was ok
 
@@ -73,6 +80,10 @@ class Findings:
         _keep(self.read, self.listed.keys())
         _keep(self.corrupt, self.listed.keys())
         _keep(self.pages, self.listed.keys() if self._all_pages else {identity(file) for file in self.plan.files})
+        self._awaited = {identity(file) for file in self.plan.files} - self.read.keys()
+        self._read_up.clear()
+        self._settle()
+        self.looked.set()
 
     def record(self, checked: Checked, now: float) -> None:
         """Take in what reading one file has shown, at `now` in Unix seconds."""
@@ -85,6 +96,24 @@ class Findings:
             self.corrupt[key] = checked.reason
         elif self._all_pages or checked.file in self._planned:
             self.pages[key] = checked.pages
+        self._awaited.discard(key)
+        self._settle()
+
+    async def read_up(self, seconds: float) -> None:
+        """Return once every file of the plan has been read, but no later than in `seconds`.
+
+        A busy replica has new files at each listing: whoever tells what the sweep has found lets it read them first.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._read_up.wait()
+
+    def _settle(self) -> None:
+        if not self._read_up.is_set() and not self._awaited:
+            covered = self.cover
+            if covered is not None:
+                self._lacking = (self._planned[0].key, len(covered.missing))
+            self._read_up.set()
 
     @property
     def _planned(self) -> Sequence[LtxFile]:
@@ -103,6 +132,7 @@ class Findings:
             corrupt={listed[key].key: reason for key, reason in corrupt.items() if key in listed},
             pages={listed[key].key: held for key, held in pages.items() if key in listed},
             malformed=self._malformed(),
+            missing_pages=self._lacking[1] if self._planned and self._planned[0].key == self._lacking[0] else 0,
         )
 
     @property

@@ -43,8 +43,9 @@ def judge(
     if plan.problem is Problem.EMPTY and inventory.v3.files:
         return Report(target, Verdict.UNKNOWN, proof, local=local, notes=_notes(inventory))
     covered = cover(plan.files, evidence.pages)
+    missing = evidence.missing_pages if covered is None else len(covered.missing)
     corrupt = _corrupt(inventory, evidence, covered)
-    reasons = _reasons(plan, corrupt, covered, evidence)
+    reasons = _reasons(plan, corrupt, missing, evidence)
     broken = bool(reasons - {Reason.CORRUPT}) or any(file.key in corrupt for file in plan.files)
     files = () if plan.problem is Problem.NO_BASE else plan.files
     restorable = _newest_sound(inventory, corrupt, evidence) if broken else plan.restorable_txid
@@ -60,7 +61,7 @@ def judge(
         plan_files=len(files),
         plan_bytes=sum(file.size for file in files),
         corrupt_files=_listed(inventory, corrupt, plan),
-        missing_pages=0 if covered is None else len(covered.missing),
+        missing_pages=missing,
         gaps=_gaps(inventory, plan),
         layout=" and ".join(sorted(inventory.layouts)),
         files=inventory.total.files,
@@ -86,11 +87,11 @@ def _corrupt(inventory: Inventory, evidence: Evidence, covered: Cover | None) ->
     return found | dict(evidence.corrupt)
 
 
-def _reasons(plan: Plan, corrupt: Mapping[str, str], covered: Cover | None, evidence: Evidence) -> set[Reason]:
+def _reasons(plan: Plan, corrupt: Mapping[str, str], missing: int, evidence: Evidence) -> set[Reason]:
     found = {_PROBLEMS[plan.problem]} if plan.problem in _PROBLEMS else set()
     if corrupt:
         found.add(Reason.CORRUPT)
-    if covered is not None and len(covered.missing):
+    if missing:
         found.add(Reason.MISSING_PAGES)
     if evidence.malformed:
         found.add(Reason.MALFORMED_DATABASE)
