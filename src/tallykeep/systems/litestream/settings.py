@@ -51,8 +51,8 @@ class TargetSettings:
     def __post_init__(self) -> None:
         if self.replica is not None and (self.bucket or self.prefix):
             raise ValueError("give either replica (a URL) or bucket and prefix")
-        if not self.bucket and (self.prefix or self.endpoint) and self.replica is None:
-            raise ValueError("prefix and endpoint mean nothing without bucket")
+        if not self.bucket and (self.prefix or self.endpoint) and self.replica is None and self.local is None:
+            raise ValueError("prefix and endpoint mean nothing without bucket")  # beside local they are left over
         if self.local is None and self.replica is None and not self.bucket:
             raise ValueError("give local, replica or bucket: there is nothing to look at")
 
