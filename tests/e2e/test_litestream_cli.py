@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.support.damage import DAMAGES, damaged
+from tests.support.litestream_cli import Cli, Expected
 from tests.support.replicas import CASES, FIXTURES, LOCAL_DB, LOCAL_LTX, dry_run, in_folder_layout, replica
 from tests.support.servers import need
 
-from tallykeep.cli.main import main
 from tallykeep.demo.litestream import run_litestream
-
-# case: exit status, verdict, reasons, restorable TXID
-Expected = tuple[int, str, list[str], int | None]
 
 FINE: Expected = (0, "restorable", [], 0x3B)
 L3_CORRUPT: Expected = (1, "unrestorable", ["corrupt"], 0x20)
@@ -47,28 +42,6 @@ CHECKSUMS: dict[str, Expected] = LISTING | {
 }
 DRILL: dict[str, Expected] = CHECKSUMS | {"db-replaced": (1, "unrestorable", ["malformed_database"], None)}
 EVERY = [*CASES, *DAMAGES]
-
-
-class Cli:
-    """Calls of tallykeep in this process."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def __call__(self, *args: object) -> tuple[int, str, str]:
-        """Exit status, standard output, standard error."""
-        status = main(["litestream", *map(str, args)])
-        told = self._capsys.readouterr()
-        return status, told.out, told.err
-
-    def json(self, *args: object) -> tuple[int, dict[str, Any]]:
-        status, out, _ = self(*args, "--json")
-        return status, json.loads(out)
-
-    def check(self, root: object, *options: object) -> Expected:
-        status, told = self.json("check", root, *options)
-        txid = told["restorable_txid"]
-        return status, told["verdict"], told["reasons"], None if txid is None else int(txid, 16)
 
 
 @pytest.fixture
