@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.support.clock import FakeClock
 from tests.support.pages import compare_with_golden
+from tests.support.prometheus import need_prometheus, promtool
 from tests.support.replicas import FIXTURES
 from tests.support.watching import Watch, file_target
 
@@ -61,3 +62,11 @@ def looked_at(watch: Watch, moment: float) -> bool:
 
 def swept(watch: Watch) -> float | None:
     return watch.value("ops_litestream_verified_files_total")
+
+
+@pytest.mark.server
+def test_promtool_accepts_the_page() -> None:
+    """`promtool check metrics` has nothing to say of any name, help or value."""
+    need_prometheus()
+    said = promtool("check", "metrics", stdin=GOLDEN.read_bytes())
+    assert (said.returncode, said.stdout.decode()) == (0, "")

@@ -16,6 +16,7 @@ from tallykeep.clock import Clock
 from tallykeep.errors import Unreachable
 from tallykeep.metrics import UNKNOWN, Sample
 from tallykeep.systems.litestream import families
+from tallykeep.systems.litestream.findings import Evidence
 from tallykeep.systems.litestream.inventory import Inventory
 from tallykeep.systems.litestream.levels import RAW, SNAPSHOT
 from tallykeep.systems.litestream.listing import RemoteListing, Sight, raw_file
@@ -23,7 +24,7 @@ from tallykeep.systems.litestream.local_side import LocalFiles
 from tallykeep.systems.litestream.ltx.header import Header
 from tallykeep.systems.litestream.ltx.name import LtxName
 from tallykeep.systems.litestream.ltx.txid import Txid
-from tallykeep.systems.litestream.plan import find_reach, make_plan
+from tallykeep.systems.litestream.plan import Plan, find_reach, make_plan
 from tallykeep.systems.litestream.report import Reason, Report, Verdict, explained, ordered
 from tallykeep.systems.litestream.rpo import Exposure, Meter
 from tallykeep.systems.litestream.verdict import judge
@@ -62,16 +63,20 @@ class VerdictCollector:
         sight = self._sight
         assert sight.remote is not None and sight.report is not None
         with sight.report.reading():
-            inventory = await sight.remote.settled()
+            known = await sight.remote.settled() is not None
             local = await sight.local.settled() if sight.local else None
-            report = None if inventory is None else await in_thread(self._judged, inventory, local)
+            inventory, plan, evidence = sight.findings.inventory, sight.findings.plan, sight.findings.evidence()
+            if not known or inventory is None or plan is None:
+                report = None
+            else:
+                report = await in_thread(self._judged, inventory, plan, evidence, local)
             sight.report.saw(report)
-        if inventory is None or report is None:
+        if report is None or inventory is None or plan is None:
             yield families.VERDICT(UNKNOWN, target=self.target)
             yield families.REASON(1, target=self.target, reason=Reason.UNREACHABLE)
             return
         self._say(report)
-        for sample in self._samples(report, inventory, local):
+        for sample in self._samples(report, inventory, plan, local):
             yield sample
 
     def _say(self, report: Report) -> None:
@@ -84,9 +89,8 @@ class VerdictCollector:
         text = "; ".join((f"the replica is {report.verdict}", *explained(report), *notes))
         _log.log(logging.INFO if sound else logging.WARNING, "%s: %s", self.target, text, extra={"target": self.target})
 
-    def _judged(self, inventory: Inventory, local: Inventory | None) -> Report:
-        evidence = self._sight.findings.evidence()
-        report = judge(self.target, inventory, evidence, plan=self._sight.findings.plan)
+    def _judged(self, inventory: Inventory, plan: Plan, evidence: Evidence, local: Inventory | None) -> Report:
+        report = judge(self.target, inventory, evidence, plan=plan)
         if local is None or not report.newest_txid or not self._is_stale(local, report):
             return report
         return replace(report, reasons=ordered({*report.reasons, Reason.STALE}))
@@ -99,7 +103,7 @@ class VerdictCollector:
         since = files.waiting_since(report.restorable_txid or Txid(0))
         return since is not None and self._clock.time() - since > self._stale_after
 
-    def _samples(self, report: Report, inventory: Inventory, local: Inventory | None) -> Iterator[Sample]:
+    def _samples(self, report: Report, inventory: Inventory, plan: Plan, local: Inventory | None) -> Iterator[Sample]:
         target = self.target
         yield families.VERDICT(str(report.verdict), target=target)
         for reason in Reason:
@@ -109,7 +113,7 @@ class VerdictCollector:
         yield families.PLAN_FILES(report.plan_files, target=target)
         yield families.PLAN_BYTES(report.plan_bytes, target=target)
         yield from self._gaps(report, inventory)
-        yield from self._moments(report, inventory)
+        yield from self._moments(report, inventory, plan)
         newest = None if local is None else max((file.name.max for file in local.level(RAW)), default=None)
         if newest is not None:
             yield families.LAG_TXIDS(max(0, newest - (report.restorable_txid or 0)), target=target)
@@ -124,13 +128,13 @@ class VerdictCollector:
                     found[level, covered], target=self.target, level=level, covered=str(covered).lower()
                 )
 
-    def _moments(self, report: Report, inventory: Inventory) -> Iterator[Sample]:
+    def _moments(self, report: Report, inventory: Inventory, plan: Plan) -> Iterator[Sample]:
         """Data times, as the headers have them; a file whose header is not known has none."""
-        plan, created = self._sight.findings.plan, self._remote.headers.created
+        created = self._remote.headers.created
         snapshot = created(next(reversed(inventory.level(SNAPSHOT)), None))
         if snapshot is not None:
             yield families.SNAPSHOT_TIME(snapshot, target=self.target)
-        if plan is None or report.restorable_txid != plan.restorable_txid:
+        if report.restorable_txid != plan.restorable_txid:
             return
         oldest = created(find_reach(inventory, plan).oldest)
         newest = created(plan.files[-1]) if plan.files else None

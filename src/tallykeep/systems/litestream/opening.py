@@ -89,7 +89,7 @@ def all_targets(settings: LitestreamSettings, environ: Mapping[str, str]) -> tup
 def _totals(targets: tuple[Target, ...], book: Book) -> Iterator[Derived]:
     """Sums over what there is: a folder that two targets share is counted once."""
     local = {target.local: target.name for target in reversed(targets) if target.local is not None}
-    remote = {target.place: target.name for target in reversed(targets) if target.replica is not None}
+    remote = {target.replica: target.name for target in reversed(targets) if target.replica is not None}
     yield from total(LOCAL, LOCAL_COLLECTOR, sorted(local.values()), book)
     yield from total(REMOTE, REMOTE_COLLECTOR, sorted(remote.values()), book)
 
