@@ -63,7 +63,7 @@ def port_of(text: str) -> int:
 
 def test_demo_shows_everything_and_leaves_nothing(tmp_path: Path) -> None:
     """Both acts succeed, every family of Litestream is seen, the status is 0, no file and no server remains."""
-    demo = start(tmp_path, "--for", "35s")
+    demo = start(tmp_path, "--for", "30s")
     output, _ = demo.communicate(timeout=120)
     assert demo.returncode == 0, output
     assert "MISSING" not in output

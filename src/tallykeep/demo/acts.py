@@ -20,6 +20,7 @@ from tallykeep.units import format_bytes, format_duration
 
 POLL = 0.25  # seconds between two scrapes
 FROZEN = 5.0  # seconds the server stays frozen after tallykeep has noticed
+SECOND_ACT = 14.0  # seconds that are left to the second act
 PATIENCE = 60.0  # seconds an act may take when nobody asked for an end
 
 # Families that stand on the page only while there is something to tell.
@@ -53,7 +54,6 @@ class Play:
         self._world = world
         self._summary = summary
         self._say = say
-        self._start = time.monotonic()
         self._deadline = deadline  # on the monotonic clock; None: until interrupted
         self._page: Page | None = None  # the last one
         self._seen: set[str] = set()
@@ -65,8 +65,7 @@ class Play:
         expected = {family.name for family in f.FAMILIES} - OCCASIONAL
         families = self._summary.expect(f"all {len(expected)} families of Litestream on /metrics")
         checks.append((families, lambda page: expected <= self._seen))
-        half = None if self._deadline is None else (self._deadline - self._start) / 2
-        self._await(checks, PATIENCE if half is None else min(PATIENCE, half))
+        self._await(checks, PATIENCE if self._deadline is None else self._deadline - SECOND_ACT - time.monotonic())
         families.detail = ", ".join(sorted(expected - self._seen))
 
     def second_act(self) -> None:

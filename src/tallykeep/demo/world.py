@@ -63,7 +63,7 @@ litestream:
   timeout: 2s
   stale_after: 5s
   drill:
-    every: 10s
+    every: 5s
     integrity: full
 """
 
