@@ -28,7 +28,7 @@ from tallykeep.demo.litellm_world import SMALL, Size, World, at, rows_of
 
 SPEND_LOGS = "LiteLLM_SpendLogs"
 HOUR_MS = 3_600_000
-_BATCH = 20_000  # lines of COPY built at once
+_BATCH = 1000  # lines of COPY built while the server takes in those before
 _FLUSHED = 100  # rows LiteLLM writes in one statement
 _SPENDERS = {  # table -> its id in SQL
     "LiteLLM_VerificationToken": "e.token",
@@ -71,8 +71,11 @@ class Traffic:
         """
         self._connection = psycopg.connect(dsn, options="-c TimeZone=UTC -c synchronous_commit=on")
         self._columns = self._read_columns()
-        self._chosen = columns(lambda column: column in self._columns[SPEND_LOGS])
-        self._writer = Writer(self._chosen, padding)
+        chosen = columns(lambda column: column in self._columns[SPEND_LOGS])
+        self._writer = Writer(chosen, padding)
+        self._statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
+            sql.Identifier(SPEND_LOGS), sql.SQL(", ").join(map(sql.Identifier, chosen))
+        )
         self._rng = random.Random(f"traffic {seed}")
         self._seed = seed
         self.world = World.make(round((time.time() if now is None else now) * 1000), size, seed)
@@ -124,13 +127,14 @@ class Traffic:
         drawer, rng = Drawer(self.world, self._seed, "history"), self._rng
         spent: Spent = Counter()
         with self._connection.transaction():
-            for first in range(0, rows, _BATCH):
-                last = min(first + _BATCH, rows)
-                span = stop - length + length * first // rows, stop - length + length * last // rows
-                requests = drawer.draw(sorted(rng.randrange(*span) for _ in range(last - first)))
-                self._copy(requests)
-                spent += self._spent(requests, within_cycle=True)
-                self._remember(requests)
+            with self._connection.cursor() as cursor, cursor.copy(self._statement) as copy:
+                for first in range(0, rows, _BATCH):
+                    last = min(first + _BATCH, rows)
+                    span = stop - length + length * first // rows, stop - length + length * last // rows
+                    requests = drawer.draw(sorted(rng.randrange(*span) for _ in range(last - first)))
+                    copy.write("".join(map(self._writer.line, requests)))
+                    self._spend(spent, requests, within_cycle=True)
+                    self._remember(requests)
             self._charge(spent)
         self._connection.autocommit = True
         self._connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(SPEND_LOGS)))
@@ -181,7 +185,9 @@ class Traffic:
         for batch in _batches(shuffled, _FLUSHED):
             with self._connection.transaction():
                 self._copy(batch)
-                self._charge(self._spent(batch, within_cycle=False))
+                spent: Spent = Counter()
+                self._spend(spent, batch, within_cycle=False)
+                self._charge(spent)
             self._remember(batch)
 
     def delete_before(self, moment: float) -> int:
@@ -207,26 +213,21 @@ class Traffic:
     # --- within
 
     def _copy(self, requests: Iterable[Request]) -> None:
-        statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
-            sql.Identifier(SPEND_LOGS), sql.SQL(", ").join(map(sql.Identifier, self._chosen))
-        )
-        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+        with self._connection.cursor() as cursor, cursor.copy(self._statement) as copy:
             copy.write("".join(map(self._writer.line, requests)))
 
     def _remember(self, requests: Iterable[Request]) -> None:
         if self._keep_account:
             self.account.add(requests)
 
-    def _spent(self, requests: Iterable[Request], *, within_cycle: bool) -> Spent:
-        """What requests cost whom; only those since the start of the spender's cycle, if asked."""
-        spent: Spent = Counter()
+    def _spend(self, spent: Spent, requests: Iterable[Request], *, within_cycle: bool) -> None:
+        """Add what requests cost whom; only those since the start of the spender's cycle, if asked."""
         cycles = self.world.cycles
         for request in requests:
             if request.cost:
                 for spender in self._spenders(request):
                     if not within_cycle or request.start >= cycles.get(spender, 0):
                         spent[spender] += request.cost
-        return spent
 
     def _spenders(self, request: Request) -> Iterator[tuple[str, str]]:
         who = request.who
