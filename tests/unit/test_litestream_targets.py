@@ -58,6 +58,18 @@ def test_the_published_variables_describe_one_target() -> None:
     assert "hunter2" not in repr(target)
 
 
+def test_what_stands_beside_a_url_wins() -> None:
+    """Endpoint, region and TLS given beside a replica's URL are used, in tallykeep.yaml as in litestream.yml."""
+    settings = TargetSettings(
+        replica=parse_replica("s3://bkt/omni?region=eu"), endpoint="minio:9000", region="us", skip_verify=True
+    )
+    replica = from_settings(settings, {}).replica
+    assert replica is not None
+    assert (replica.endpoint, replica.region, replica.path_style, replica.skip_verify) == (
+        "https://minio:9000", "us", True, True,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tallykeep.config.model import Secret
 from tallykeep.errors import ConfigError, Refused
-from tallykeep.systems.litestream.urls import FILE, S3, ReplicaUrl, masked, parse_replica, s3_replica
+from tallykeep.systems.litestream.urls import FILE, S3, ReplicaUrl, masked, overridden, parse_replica, s3_replica
 
 if TYPE_CHECKING:
     from tallykeep.storage.store import Store
@@ -116,6 +116,8 @@ def from_settings(settings: TargetSettings, environ: Mapping[str, str]) -> Targe
             settings.bucket, settings.prefix, settings.endpoint, settings.region, settings.path_style,
             settings.skip_verify,
         )  # fmt: skip
+    elif replica is not None:
+        replica = overridden(replica, settings.endpoint, settings.region, settings.path_style, settings.skip_verify)
     if replica is not None:
         replica = with_default_endpoint(replica, environ)
     keys = credentials(environ, settings.access_key_id, settings.secret_access_key)

@@ -101,6 +101,19 @@ def s3_replica(bucket: str, prefix: str, endpoint: str, region: str, path_style:
     return ReplicaUrl(S3, _shown(bucket, prefix), None, bucket, prefix, endpoint, region, style, skip_verify)
 
 
+def overridden(
+    url: ReplicaUrl, endpoint: str = "", region: str = "", path_style: bool | None = None, skip_verify: bool = False
+) -> ReplicaUrl:
+    """A URL's replica with what is given beside the URL, which wins. Other kinds than s3 stay as they are."""
+    if url.kind != S3:
+        return url
+    style = needs_path_style(endpoint, url.path_style or bool(endpoint)) if path_style is None else path_style
+    return s3_replica(
+        url.bucket, url.prefix, endpoint or url.endpoint, region or url.region, style or url.path_style,
+        skip_verify or url.skip_verify,
+    )  # fmt: skip
+
+
 def masked(url: str) -> str:
     """`url` without user, password and parameters: what may be logged, labelled or printed."""
     return _USER.sub(r"\1", url).partition("?")[0].partition("#")[0]

@@ -28,10 +28,8 @@ from tallykeep.systems.litestream.urls import (
     clean,
     file_replica,
     masked,
-    needs_path_style,
     parse_replica,
     s3_replica,
-    with_scheme,
 )  # fmt: skip
 
 _Node = Mapping[str, Any]
@@ -142,7 +140,10 @@ def _replica(settings: _Node) -> ReplicaUrl:
     if url and path:
         raise ValueError("give either url or path of a replica")
     if url:
-        return _overridden(parse_replica(url), settings)
+        return overridden(
+            parse_replica(url), _text(settings, "endpoint"), _text(settings, "region"),
+            _optional_flag(settings, "force-path-style"), _flag(settings, "skip-verify"),
+        )  # fmt: skip
     kind = _text(settings, "type") or FILE
     if kind == FILE:
         if not path:
@@ -157,21 +158,6 @@ def _replica(settings: _Node) -> ReplicaUrl:
     return s3_replica(
         _text(settings, "bucket"), path, _text(settings, "endpoint"), _text(settings, "region"),
         _optional_flag(settings, "force-path-style"), _flag(settings, "skip-verify"),
-    )  # fmt: skip
-
-
-def _overridden(url: ReplicaUrl, settings: _Node) -> ReplicaUrl:
-    """A URL's replica with what stands beside the URL, which wins."""
-    if url.kind != S3:
-        return url
-    endpoint = _text(settings, "endpoint")
-    style = _optional_flag(settings, "force-path-style")
-    if style is None:
-        style = needs_path_style(endpoint, url.path_style or bool(endpoint))
-    return s3_replica(
-        url.bucket, url.prefix, with_scheme(endpoint) if endpoint else url.endpoint,
-        _text(settings, "region") or url.region, style or url.path_style,
-        _flag(settings, "skip-verify") or url.skip_verify,
     )  # fmt: skip
 
 
