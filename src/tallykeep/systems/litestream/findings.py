@@ -30,6 +30,11 @@ def identity(file: LtxFile) -> Identity:
     return blake2b(f"{file.key}\0{state}".encode(), digest_size=8).digest()
 
 
+def by_identity(inventory: Inventory) -> dict[Identity, LtxFile]:
+    """Every listed file under its identity."""
+    return {identity(file): file for file in inventory}
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What is known of the listed files beyond their names and sizes, by key. Empty: only the listing is."""
@@ -72,11 +77,16 @@ class Findings:
         self.drill: DrillResult | None = None  # the last one
         self.drill_success = 0.0  # Unix seconds of the end of the last one that was ok
 
-    def look(self, inventory: Inventory, plan: Plan | None = None) -> None:
-        """Take in a new listing; what is no longer listed is forgotten."""
+    def look(
+        self, inventory: Inventory, plan: Plan | None = None, listed: dict[Identity, LtxFile] | None = None
+    ) -> None:
+        """Take in a new listing; what is no longer listed is forgotten.
+
+        `listed` are its files, `by_identity`; reckoned here where it is not given: 0.4 s for 100,000.
+        """
         self.inventory = inventory
         self.plan = plan or make_plan(inventory)
-        self.listed = {identity(file): file for file in inventory}
+        self.listed = by_identity(inventory) if listed is None else listed
         _keep(self.read, self.listed.keys())
         _keep(self.corrupt, self.listed.keys())
         _keep(self.pages, self.listed.keys() if self._all_pages else {identity(file) for file in self.plan.files})

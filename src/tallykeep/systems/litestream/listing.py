@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tallykeep.errors import Refused, StoreError
 from tallykeep.metrics import Sample
 from tallykeep.storage.store import Store
-from tallykeep.systems.litestream.findings import Findings
+from tallykeep.systems.litestream.findings import Findings, by_identity
 from tallykeep.systems.litestream.headers import Headers
 from tallykeep.systems.litestream.inventory import Inventory, LtxFile
 from tallykeep.systems.litestream.levels import RAW, SNAPSHOT
@@ -107,7 +107,7 @@ class RemoteListing(Listing):
     async def _look(self, inventory: Inventory) -> tuple[Sample, ...]:
         samples = await super()._look(inventory)
         plan = await in_thread(make_plan, inventory)
-        self._sight.findings.look(inventory, plan)
+        self._sight.findings.look(inventory, plan, await in_thread(by_identity, inventory))
         await self.headers.read(self.store, telling(inventory, plan))
         return samples
 

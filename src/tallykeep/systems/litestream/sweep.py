@@ -154,17 +154,16 @@ class Sweep:
             _log.warning("what was swept of %s cannot be read from the state directory: it is read again", self._target)
 
     async def _keep(self) -> None:
-        findings = self._findings
-        kept = {
-            "version": _VERSION,
-            "read": {key.hex(): int(when) for key, when in findings.read.items()},
-            "corrupt": {key.hex(): reason for key, reason in findings.corrupt.items()},
-        }
         try:
-            await in_thread(self._write, kept)
+            await in_thread(self._write, dict(self._findings.read), dict(self._findings.corrupt))
         except StoreError as error:
             _log.warning("what was swept of %s is not remembered: %s", self._target, error)
 
-    def _write(self, kept: dict[str, object]) -> None:
+    def _write(self, read: dict[Identity, float], corrupt: dict[Identity, str]) -> None:
+        kept = {
+            "version": _VERSION,
+            "read": {key.hex(): int(when) for key, when in read.items()},
+            "corrupt": {key.hex(): reason for key, reason in corrupt.items()},
+        }
         packed = zstandard.ZstdCompressor(level=1).compress(json.dumps(kept).encode())
         self._state.write(self._entry, packed)

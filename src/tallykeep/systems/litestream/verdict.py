@@ -120,7 +120,9 @@ def _newest_sound(inventory: Inventory, corrupt: Mapping[str, str], evidence: Ev
             limit = plan.restorable_txid
         elif bad is not None:
             limit = Txid(bad.name.max - 1)
-        elif covered is None or not (covered.missing or covered.misfits):
+        elif covered is None:
+            return None if evidence.missing_pages else tip
+        elif not (covered.missing or covered.misfits):
             return tip
     return None
 
