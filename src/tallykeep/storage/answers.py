@@ -62,6 +62,8 @@ def translated(error: Exception, place: Place) -> StoreError:
         return Corrupt(
             f"{place.what}: {place.doing} it met a key with control characters; rename or remove the object."
         )
+    if "BareRedirect" in text:
+        return Denied(f"{place.what}: {place.server} sends to another region; check the region and the endpoint.")
     if status:
         return _refused(status, code, unescape(_first(_MESSAGE, text)), place)
     return _unanswered(text, place)

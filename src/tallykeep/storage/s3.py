@@ -104,6 +104,8 @@ def _region(settings: S3Settings) -> str:
 def _endpoint(settings: S3Settings) -> str:
     """The endpoint as the client wants it: in virtual-hosted style with the bucket in the host name already."""
     scheme, separator, host = settings.endpoint.rstrip("/").partition("://")
+    if "@" in host:
+        raise ConfigError(f"{settings.url}: an endpoint takes no user and password; give an access key and its secret.")
     if not separator or scheme not in ("http", "https") or not host:
         raise ConfigError(f"{settings.url}: the endpoint {settings.endpoint!r} is not http://host or https://host.")
     return f"{scheme}://{host}" if settings.path_style else f"{scheme}://{settings.bucket}.{host}"

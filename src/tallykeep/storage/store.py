@@ -16,7 +16,8 @@ Promises
   runs may be in it or not.
 - A listing that is started after a key of an earlier one goes on as that one would have.
 - A listing that fails in the middle raises: it never just ends.
-- No call waits for ever: a server that does not answer is Unavailable after the store's time-out.
+- No call waits for ever: a server that does not answer is Unavailable after the store's time-out. A put or delete
+  that ends so may have been done all the same, or be done later.
 - Errors are StoreErrors: NotFound, Denied, Unavailable, Corrupt, Conflict. Only Unavailable is worth a retry.
 - No message, name or repr holds a secret.
 
