@@ -28,7 +28,7 @@ from tallykeep.systems.litestream.figures import (
     count_drills,
     count_requests,
     count_verified,
-)  # fmt: skip
+)
 from tallykeep.systems.litestream.inventory import Inventory
 from tallykeep.systems.litestream.levels import RAW
 from tallykeep.systems.litestream.listing import (
@@ -37,7 +37,7 @@ from tallykeep.systems.litestream.listing import (
     LocalListing,
     RemoteListing,
     Sight,
-)  # fmt: skip
+)
 from tallykeep.systems.litestream.rpo import Meter
 from tallykeep.systems.litestream.settings import DrillSettings, LitestreamSettings
 from tallykeep.systems.litestream.sources import LOCAL, REMOTE, Ledger, Source

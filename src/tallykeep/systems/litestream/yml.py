@@ -28,9 +28,10 @@ from tallykeep.systems.litestream.urls import (
     clean,
     file_replica,
     masked,
+    overridden,
     parse_replica,
     s3_replica,
-)  # fmt: skip
+)
 
 _Node = Mapping[str, Any]
 
