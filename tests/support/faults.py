@@ -108,16 +108,20 @@ class FaultProxy:
     async def _stop(self) -> None:
         assert self._listener is not None
         self._listener.close()
+        await asyncio.sleep(0.01)  # what has just been accepted begins, or it could not end
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+        await asyncio.sleep(0.01)  # the loop lets go of closed connections in its next rounds
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._answer(reader, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        except (OSError, asyncio.IncompleteReadError):
             pass
+        except asyncio.CancelledError:
+            writer.transport.abort()
         finally:
             writer.close()
 
