@@ -47,6 +47,12 @@ class SeaweedFS:
         return self._process is not None and self._process.alive
 
     @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    @property
     def log(self) -> Path:
         """Its output."""
         return self.folder / "weed.log"

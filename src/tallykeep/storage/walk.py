@@ -119,24 +119,27 @@ def _is_text(name: str) -> bool:
 def _runs(names: list[str]) -> Iterator[Sequence[str]]:
     """A folder alone, or files that follow one another, no more than a page of them."""
     start = 0
-    for end, name in enumerate(names):
-        if name[-1] == "/":
-            if start < end:
-                yield names[start:end]
-            yield (name,)
-            start = end + 1
-        elif end - start == PAGE:
-            yield names[start:end]
-            start = end
-    if start < len(names):
-        yield names[start:]
+    for end in [place for place, name in enumerate(names) if name[-1] == "/"]:
+        yield from _cut(names, start, end)
+        yield names[end : end + 1]
+        start = end + 1
+    yield from _cut(names, start, len(names))
+
+
+def _cut(names: list[str], start: int, end: int) -> Iterator[Sequence[str]]:
+    for place in range(start, end, PAGE):
+        yield names[place : min(place + PAGE, end)]
 
 
 def _looked_at(descriptor: int, folder: str, names: Sequence[str]) -> list[ObjectInfo]:
-    found = []
+    """`info` of each, written out: a call would cost as much as the tuple."""
+    found: list[ObjectInfo] = []
+    look, add = os.lstat, found.append
     for name in names:
         try:
-            found.append(info(folder + name, os.stat(name, dir_fd=descriptor, follow_symlinks=False)))
+            status = look(name, dir_fd=descriptor)
         except FileNotFoundError:
             continue
+        etag = f"{status.st_ino}-{status.st_ctime_ns}"
+        add(_made(ObjectInfo, (folder + name, status.st_size, status.st_mtime, etag)))
     return found
