@@ -165,6 +165,7 @@ async def test_a_half_listed_remote(seaweedfs: SeaweedFS, bucket: str) -> None:
     with FaultProxy(seaweedfs.endpoint, fault) as proxy:
         async with Watch(watching(s3_target(seaweedfs, bucket, proxy.endpoint), timeout=2.0)) as watch:
             await watch.until(lambda: watch.errors("remote"), "an error")
+            await watch.until(watch.reasons, "the verdict's reason, a look after the error")
             assert fault.met >= 2
             assert_remote_is_unknown(watch)
             fault.times = 1
