@@ -243,10 +243,9 @@ def test_worker_dies_with_its_parent(how: signal.Signals, tmp_path: Path) -> Non
     """After the parent has been killed, also in the middle of a drill, worker and scratch folder are gone."""
     scratch = tmp_path / "scratch"
     parent = subprocess.Popen([sys.executable, "-c", _PARENT, replica("healthy"), scratch])
-    (worker,) = _children(parent.pid, time.monotonic() + 20)
+    worker = _worker(parent.pid, time.monotonic() + 30)
     os.kill(worker, signal.SIGSTOP)
     time.sleep(0.5)
-    assert scratch.exists()
     parent.send_signal(how)
     parent.wait()
     os.kill(worker, signal.SIGCONT)
@@ -263,12 +262,14 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def _children(pid: int, deadline: float) -> list[int]:
-    while True:
-        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        if found or time.monotonic() > deadline:
-            return [int(child) for child in found]
+def _worker(parent: int, deadline: float) -> int:
+    """The worker's process, once it is more than a fork of its parent."""
+    while time.monotonic() < deadline:
+        for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+            if "drill_worker" in Path(f"/proc/{child}/cmdline").read_text():
+                return int(child)
         time.sleep(0.01)
+    raise AssertionError("no worker was started")
 
 
 class Scene:

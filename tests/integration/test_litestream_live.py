@@ -106,6 +106,21 @@ def test_busy_database_matches(world: World) -> None:
     assert told.count("matches") >= 6, [result.live for result in results]
 
 
+@pytest.mark.soak
+@pytest.mark.server
+@pytest.mark.timeout(600)
+def test_busy_database_matches_for_minutes(world: World) -> None:
+    """For two minutes, with Litestream killed and restarted again and again, no drill ever finds a difference."""
+    deadline, rounds = time.monotonic() + 120, 0
+    while time.monotonic() < deadline:
+        rounds += 1
+        if rounds % 5 == 0:
+            world.daemon.kill()
+            world.daemon.start()
+        result = world.drill()
+        assert result.live is None or result.live.match != "differs", result
+
+
 @pytest.mark.server
 def test_replaced_database_differs(world: World) -> None:
     """A database file replaced under a running Litestream is found by the comparison, with every checksum good."""

@@ -96,11 +96,11 @@ class VerdictCollector:
         return replace(report, reasons=ordered({*report.reasons, Reason.STALE}))
 
     def _is_stale(self, local: Inventory, report: Report) -> bool:
-        """Whether the local side has had a TXID for too long that a restore would not give."""
+        """Whether the local side has had a TXID for too long that is in no file of the replica."""
         folder = self._sight.target.local
         assert folder is not None
         files = LocalFiles(folder / str(RAW), tuple(file.name for file in local.level(RAW)))
-        since = files.waiting_since(report.restorable_txid or Txid(0))
+        since = files.waiting_since(report.newest_txid or Txid(0))
         return since is not None and self._clock.time() - since > self._stale_after
 
     def _samples(self, report: Report, inventory: Inventory, plan: Plan, local: Inventory | None) -> Iterator[Sample]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from uuid import uuid4
 
 from tallykeep.errors import SourceError
 from tallykeep.runtime.progress import Meter, progress
@@ -111,13 +111,10 @@ def run_drill_command(args: argparse.Namespace) -> int:
 
 async def _drilled(target: Target, args: argparse.Namespace, txid: Txid | None, *, full: bool) -> DrillResult:
     questions = tuple(Question(sql, sql) for sql in getattr(args, "assertions", None) or ())
-    scratch = Path(tempfile.mkdtemp(prefix="tallykeep-drill-", dir=args.scratch))
+    scratch = Path(args.scratch or tempfile.gettempdir()) / f"tallykeep-drill-{uuid4().hex}"
     request = DrillRequest(target, scratch, txid, full, questions)
     with progress("restoring", silent=args.json) as meter:
-        try:
-            return await run_drill(request, args.timeout, _Fetched(meter))
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        return await run_drill(request, args.timeout, _Fetched(meter))
 
 
 class _Fetched:

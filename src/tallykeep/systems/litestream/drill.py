@@ -49,7 +49,6 @@ async def run_drill(
     """
     clock = clock or SystemClock()
     started, since = clock.time(), clock.monotonic()
-    request.scratch.mkdir(parents=True, exist_ok=True)
     worker = await asyncio.create_subprocess_exec(
         *_command(),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -180,11 +179,17 @@ class DrillService:
             kept = json.loads(raw)
             self._findings.drill = DrillResult.parse(json.dumps(kept["last"]))
             self._findings.drill_success = float(kept["success"])
+            self._findings.unsound = DrillResult.parse(json.dumps(kept["unsound"])) if kept["unsound"] else None
         except (ValueError, KeyError, TypeError):
             _log.warning("the last drill of %s cannot be read from the state directory", self._target.name)
 
     async def _keep(self, result: DrillResult) -> None:
-        kept = {"last": result.as_json(), "success": self._findings.drill_success}
+        unsound = self._findings.unsound
+        kept = {
+            "last": result.as_json(),
+            "success": self._findings.drill_success,
+            "unsound": None if unsound is None else unsound.as_json(),
+        }
         try:
             await in_thread(self._state.write, self._entry, json.dumps(kept).encode())
         except StoreError as error:

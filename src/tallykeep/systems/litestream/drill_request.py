@@ -19,7 +19,7 @@ class DrillRequest:
     """One drill of one target."""
 
     target: Target
-    scratch: Path  # a folder of its own; the image is gone from it afterwards
+    scratch: Path  # a folder of its own: made for the drill, gone after it
     txid: Txid | None = None  # None: the newest
     full: bool = False  # integrity_check; else quick_check
     questions: tuple[Question, ...] = ()

@@ -48,6 +48,7 @@ async def perform(
     clock = clock or SystemClock()
     started, since = clock.time(), clock.monotonic()
     try:
+        request.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             result = await _attempt(store, request, on_progress)
         except Vanished:
@@ -56,6 +57,8 @@ async def perform(
         result = DrillResult("inconclusive", "fetch", f"{error} vanished while it was read, for the second time")
     except StoreError as error:
         result = DrillResult("inconclusive", "fetch", str(error))
+    except OSError as error:
+        result = DrillResult("inconclusive", "space", f"{request.scratch} cannot be used: {error.strerror}")
     finally:
         _clear(request)
     return replace(result, started=started, finished=clock.time(), duration=clock.monotonic() - since)

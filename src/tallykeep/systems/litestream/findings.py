@@ -76,6 +76,7 @@ class Findings:
         self._lacking = ("", 0)  # the last plan that was read to its end: key of its base, missing pages
         self.drill: DrillResult | None = None  # the last one
         self.drill_success = 0.0  # Unix seconds of the end of the last one that was ok
+        self.unsound: DrillResult | None = None  # the last one that found the database malformed, if none was ok since
 
     def look(
         self, inventory: Inventory, plan: Plan | None = None, listed: dict[Identity, LtxFile] | None = None
@@ -130,10 +131,18 @@ class Findings:
         return () if self.plan is None else self.plan.files
 
     def drilled(self, result: DrillResult) -> None:
-        """Take in the result of a drill."""
+        """Take in the result of a drill, and what it has learned of files and pages."""
         self.drill = result
         if result.ok:
             self.drill_success = result.finished
+        if result.ok or result.malformed:
+            self.unsound = None if result.ok else result
+        if result.ok or result.missing_pages:
+            self._lacking = (result.base, result.missing_pages)
+        for key, file in self.listed.items() if result.corrupt else ():
+            if file.key in result.corrupt:
+                self.read[key] = result.finished
+                self.corrupt[key] = result.corrupt[file.key]
 
     def evidence(self) -> Evidence:
         """What holds for the files listed last."""
@@ -175,11 +184,9 @@ class Findings:
         return (Count(level, reason, files) for (level, reason), files in sorted(counts.items()))
 
     def _malformed(self) -> str:
-        """What the last drill found, as long as a restore still starts from the same base: a new snapshot heals."""
-        drill = self.drill
-        if drill is None or not drill.malformed or not self._planned or self._planned[0].key != drill.base:
-            return ""
-        return drill.malformed
+        """What a drill found, as long as restores start from the same base: a new snapshot heals."""
+        unsound = self.unsound
+        return unsound.malformed if unsound and self._planned and self._planned[0].key == unsound.base else ""
 
 
 def _keep(findings: dict[Identity, V], keys: Set[Identity]) -> None:

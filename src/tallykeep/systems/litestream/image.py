@@ -115,7 +115,7 @@ class Image:
         for suffix in () if self._overwrite else ("", *SIDECARS):
             path = self.target.with_name(self.target.name + suffix)
             if path.exists():
-                raise CannotWrite(f"{path} is there already: remove it, restore elsewhere, or say that it may go")
+                raise CannotWrite(f"{path} is there already: remove it, or restore elsewhere")
 
     def _write_run(self, following: int, run: list[bytes]) -> None:
         if not run:
