@@ -1,9 +1,13 @@
 """Deltas: how much counters rose between two looks at a page, restarts and replicas told apart.
 
 A counter's identity is its series and the moment it was created, where the page tells it (`_created`). The same
-identity again: the difference. A newer one: the process restarted, and all it counted since is new. An older one:
-another replica answers behind the same address; what it had counted before we met it is not news. Each identity
-keeps its own last value, so replicas that take turns are each followed.
+identity again: the difference. One that was created after the target's first page: all it has counted since is news,
+whether a process restarted or another replica answers. One that is older than that page: another replica behind the
+same address; what it had counted before it was met is a baseline. Each identity keeps its own last value, so
+replicas that take turns are each followed.
+
+The source's clock may differ from ours: an identity newer than every known one is a restart also when it is dated
+shortly before the first page, or so long before it that the two clocks have nothing in common.
 
 Without `_created` a fall can only be taken for a restart, which is wrong where replicas take turns: such falls are
 counted as ambiguous. Pure; no clock, no storage.
@@ -11,14 +15,17 @@ counted as ambiguous. Pure; no clock, no storage.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import NamedTuple
 
 Series = bytes  # as exposition.parse names it
 UNDATED = 0.0  # the creation time of a counter whose page does not tell it
-IDENTITIES = 16  # replicas followed behind one address, the newest by creation
+IDENTITIES = 64  # followed in one series; the one unseen for longest is forgotten first
+CLOCKS_APART = 60.0  # seconds by which the clock of a source may be behind
+CLOCKS_UNRELATED = 366 * 86400.0  # seconds; no process is that old, such a clock was never set
+SEEN_EVERY = 86400.0  # seconds after which an identity that stands still is remembered anew, as still there
 
 
 class Counter(NamedTuple):
@@ -44,6 +51,14 @@ class Memory(NamedTuple):
     series: Series
     created: float
     value: float
+    seen: float = 0.0  # Unix seconds
+
+
+@dataclass(slots=True)
+class _Identity:
+    value: float
+    seen: float  # Unix seconds of the last page that showed it
+    told: float  # Unix seconds of the last Memory that told of it
 
 
 @dataclass(slots=True)
@@ -51,15 +66,23 @@ class Deltas:
     """The counters of one target, followed from page to page."""
 
     since: float | None = None  # Unix seconds of the target's first page; None before it
-    _last: dict[Series, dict[float, float]] = field(default_factory=dict)  # series -> created -> value
+    _known: dict[Series, dict[float, _Identity]] = field(default_factory=dict)  # series -> created -> identity
 
     @classmethod
     def resumed(cls, since: float | None, memories: Iterable[Memory]) -> Deltas:
         """As it was when these memories were kept."""
         deltas = cls(since)
-        for series, created, value in memories:
-            deltas._last.setdefault(series, {})[created] = value
+        for series, created, value, seen in memories:
+            deltas._known.setdefault(series, {})[created] = _Identity(value, seen, seen)
         return deltas
+
+    def memories(self) -> list[Memory]:
+        """All that must be kept to go on from here."""
+        return [
+            Memory(series, created, one.value, one.seen)
+            for series, known in self._known.items()
+            for created, one in known.items()
+        ]
 
     def take(self, counters: Iterable[Counter], now: float) -> tuple[list[Delta], list[Memory]]:
         """What every counter of a page did, and the memories that changed.
@@ -73,21 +96,24 @@ class Deltas:
         deltas: list[Delta] = []
         changed: list[Memory] = []
         for counter in counters:
-            if not isfinite(counter.value):
+            series, value, created = counter
+            if not isfinite(value):
                 continue
-            known = self._last.get(counter.series)
+            known = self._known.get(series)
+            one = None if known is None else known.get(created)
+            if one is not None and one.value == value and now < one.told + SEEN_EVERY:
+                one.seen = now
+                deltas.append(Delta(series, 0.0))
+                continue
             if known is None:
-                known = self._last[counter.series] = {}
-                deltas.append(Delta(counter.series, 0.0) if first else _met_later(counter, since))
-            elif known.get(counter.created) != counter.value:
-                deltas.append(_met_again(counter, known))
+                known = self._known[series] = {}
+                deltas.append(Delta(series, 0.0) if first else _met_later(counter, since))
             else:
-                deltas.append(Delta(counter.series, 0.0))
-                continue
-            known[counter.created] = counter.value
-            changed.append(Memory(counter.series, counter.created, counter.value))
-            while len(known) > IDENTITIES:
-                del known[min(known)]
+                deltas.append(_met_again(counter, known, since))
+            known[created] = _Identity(value, now, now)
+            changed.append(Memory(series, created, value, now))
+            if len(known) > IDENTITIES:
+                del known[min(known, key=lambda old: known[old].seen)]
         return deltas, changed
 
 
@@ -98,33 +124,50 @@ def _met_later(counter: Counter, since: float) -> Delta:
     return Delta(counter.series, counter.value if counter.created > since else 0.0)
 
 
-def _met_again(counter: Counter, known: Mapping[float, float]) -> Delta:
+def _met_again(counter: Counter, known: dict[float, _Identity], since: float) -> Delta:
     series, value, created = counter
+    newest = max(known)
     if created in known:
-        last = known[created]
-        if value >= last:
-            return Delta(series, value - last)
-        return Delta(series, value, reset=True, ambiguous=True)
-    if created == UNDATED or max(known) == UNDATED:  # the page began, or ceased, to tell
-        last = known[max(known)]
-        if value >= last:
-            return Delta(series, value - last)
-        return Delta(series, value, reset=True, ambiguous=created == UNDATED)
-    if created > max(known):
+        return _followed(series, value, known[created].value, ambiguous=True)
+    if created == UNDATED or newest == UNDATED:  # the page ceased, or began, to tell
+        return _followed(series, value, known[newest].value, ambiguous=created == UNDATED)
+    if created > newest and _after(created, since):
         return Delta(series, value, reset=True)
-    return Delta(series, 0.0)
+    return Delta(series, value if created > since else 0.0)
+
+
+def _followed(series: Series, value: float, last: float, *, ambiguous: bool) -> Delta:
+    if value >= last:
+        return Delta(series, value - last)
+    return Delta(series, value, reset=True, ambiguous=ambiguous)
+
+
+def _after(created: float, since: float) -> bool:
+    """Whether a counter newer than all known ones was created after the first page, as far as clocks can tell."""
+    return created > since - CLOCKS_APART or created < since - CLOCKS_UNRELATED
 
 
 def counters(samples: Iterable[tuple[Series, float]], names: frozenset[bytes]) -> Iterator[Counter]:
-    """The counters with one of these names among the samples of a page, each with its `_created` where told."""
+    """The counters with one of these names among the samples of a page, each with its `_created` where told.
+
+    Of a series that stands twice the first sample counts, as in Prometheus.
+    """
     created: dict[Series, float] = {}
-    found: list[tuple[Series, float]] = []
-    dates = {name.removesuffix(b"_total") + b"_created": name for name in names}
+    found: dict[Series, float] = {}
+    dates = {_date_of(name): name for name in names}
     for series, value in samples:
         name, brace, labels = series.partition(b"{")
         if name in names:
-            found.append((series, value))
-        elif name in dates:
+            found.setdefault(series, value)
+        elif name in dates and isfinite(value):
             created[dates[name] + brace + labels] = value
-    for series, value in found:
+    for series, value in found.items():
         yield Counter(series, value, created.get(series, UNDATED))
+
+
+def _date_of(name: bytes) -> bytes:
+    """The name under which a counter's or histogram's creation time stands."""
+    for end in (b"_total", b"_count", b"_sum"):
+        if name.endswith(end):
+            return name.removesuffix(end) + b"_created"
+    return name + b"_created"
