@@ -9,6 +9,7 @@ __all__ = ["System", "Tools", "all_systems"]
 
 def all_systems() -> tuple[System, ...]:
     """Every system, in the order of pages and docs. Cheap: heavy parts are imported when they are used."""
+    from tallykeep.systems.litellm.system import LITELLM
     from tallykeep.systems.litestream.system import LITESTREAM
 
-    return (LITESTREAM,)
+    return (LITESTREAM, LITELLM)

@@ -199,17 +199,22 @@ KEY_EXPIRY = Family(
     "Seconds until the key expires; below zero once it has. The earliest of keys that share name and alias.",
     legacy=_NO_UNIT, countdown=True,
 )  # fmt: skip
+KEY_HASH_EXPIRY = Family(
+    "litellm_key_hash_expiry_seconds", Kind.GAUGE, SECONDS, _KEY_HASH,
+    "Seconds until the key expires, one series a key; below zero once it has.", countdown=True,
+)  # fmt: skip
 KEY_BUDGET = _window(
     "litellm_key_budget", _KEY, "Maximum budget of the key in dollars. Keys that share name and alias are summed."
 )
 KEY_BUDGET_SPEND = _window(
     "litellm_key_budget_spend", _KEY,
-    "Dollars the key has spent in its running budget cycle. Keys that share name and alias are summed.",
+    "Dollars the key has spent in its running budget cycle, by LiteLLM's own account of it. Keys that share name and "
+    "alias are summed.",
 )  # fmt: skip
 AVAILABLE_MODELS = _window(
     "litellm_available_models", _ENTITY,
-    "Number of models the entity may use. An empty list means every known model: those configured in the database "
-    "and those seen in the spend window.", COUNT,
+    "Number of models on the entity's own list. An empty list means every known model: those configured in the "
+    "database and those seen in the spend window.", COUNT,
 )  # fmt: skip
 MODEL_INFO = _window(
     "litellm_model_info", ("model", "provider", "source"),
@@ -230,12 +235,25 @@ NEWEST_ROW = Family(
 )  # fmt: skip
 RECONCILIATION = _window(
     "litellm_reconciliation_difference_dollars", ("entity_type",),
-    "Dollars by which the entities' own spend columns exceed the rows of the spend log, for the entities whose whole "
-    "cycle lies within the log.", DOLLARS, "",
+    "Dollars by which the rows of the spend log and the entities' own spend columns differ, without their signs, for "
+    "the entities whose running cycle lies within the log. As of the last pass; there is one every six hours.",
+    DOLLARS, "",
 )  # fmt: skip
-SCHEMA_MISSING = _window(
-    "litellm_schema_missing", ("what",), "1 for each thing that this database's schema cannot provide.", FLAG, ""
-)
+RECONCILED = _window(
+    "litellm_reconciled_entities", ("entity_type",),
+    "Entities that the last reconciliation could compare: those whose running cycle lies within the log.", COUNT, "",
+)  # fmt: skip
+SCHEMA_MISSING = Family(
+    "litellm_schema_missing", Kind.GAUGE, FLAG, ("what", "reason"),
+    "1 for each table or column that this database does not provide: its schema has none (absent), or the role may "
+    "not read it (refused). Only the figures that rest on it are missing.",
+    alerts=(
+        Alert(
+            "LitellmTableRefused", '{n}{reason="refused"} == 1',
+            "tallykeep's role may not read {{ $labels.what }}: figures that rest on it are missing.",
+        ),
+    ),
+)  # fmt: skip
 CHECKED = Family(
     "litellm_checked_until_timestamp_seconds", Kind.GAUGE, TIMESTAMP, (),
     "Unix time up to which the present round of checks has compared sealed hours with the log.",

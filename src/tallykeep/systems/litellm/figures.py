@@ -1,33 +1,29 @@
-"""Figures: the tally and everybody in the database as samples.
+"""Figures: the tally as samples, made anew only where it was touched.
 
-The wide families (a series for each user and model, each key, each tag) are kept from one refresh to the next and
-only what the tally touched is made anew; the narrow ones are summed afresh. Pure; one thread at a time.
+The wide families (a series for each user and model, each key, each tag) are kept from one refresh to the next, and
+so are the sums behind them; the narrow ones are summed afresh from the few cells they have. Pure; one thread at a
+time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from math import inf
 
 from tallykeep.metrics import Distribution, Family, Sample
 from tallykeep.systems.litellm import families as f
-from tallykeep.systems.litellm.cells import MICRO, NANO, Axis, Cells, Series, Sums
-from tallykeep.systems.litellm.entities import (
-    ALL_MODELS,
-    KEY,
-    NO_MODELS,
-    NONE,
-    ORGANIZATION,
-    TEAM,
-    USER,
-    Entities,
-    Entity,
-)  # fmt: skip
-from tallykeep.systems.litellm.tally import Tally, Window
+from tallykeep.systems.litellm.cells import MICRO, NANO, Axis, Series, Sums
+from tallykeep.systems.litellm.entities import KEY, NONE, ORGANIZATION, TEAM, USER, Entities
+from tallykeep.systems.litellm.groups import Groups, Labels, by
+from tallykeep.systems.litellm.states import Accounts, States, key_counts
+from tallykeep.systems.litellm.tally import Tally
 
 SPEND, KEYS, REQUEST, ERROR = "spend", "keys", "request", "error"  # the windows of a tally
-Labels = tuple[str, ...]
+AXES = {
+    SPEND: frozenset({Axis.MODEL, Axis.USER, Axis.TEAM, Axis.ORGANIZATION, Axis.TAG}),
+    KEYS: frozenset({Axis.KEY}),
+    REQUEST: frozenset({Axis.MODEL}),
+    ERROR: frozenset({Axis.MODEL}),
+}
 
 
 def windows(spend: int, request: int, error: int) -> dict[str, int]:
@@ -35,28 +31,8 @@ def windows(spend: int, request: int, error: int) -> dict[str, int]:
     return {SPEND: spend, KEYS: 30 * 86400, REQUEST: request, ERROR: error}
 
 
-@dataclass(slots=True)
-class Wide:
-    """A family with a series for each cell of one axis."""
-
-    family: Family
-    axis: Axis
-    value: Callable[[Sums], float]
-    labels: Callable[[Labels, Entities], Labels]  # of a cell -> of its series
-    samples: dict[Series, Sample] = field(default_factory=dict)
-
-    def update(self, touched: Iterable[Series], cells: Mapping[Series, Sums], everybody: Entities) -> None:
-        for series in touched:
-            if series.axis is not self.axis:
-                continue
-            if series in cells:
-                labels = self.labels(series.labels, everybody)
-                self.samples[series] = Sample(self.family, labels, self.value(cells[series]))
-            else:
-                self.samples.pop(series, None)
-
-
-def _dollars(sums: Sums) -> float:
+def dollars(sums: Sums) -> float:
+    """What was spent."""
     return sums.spend / NANO
 
 
@@ -65,13 +41,30 @@ def _named(kind: str) -> Callable[[Labels, Entities], Labels]:
     return lambda labels, everybody: (labels[0], everybody.alias(kind, labels[0]), *labels[1:])
 
 
-def _key_labels(labels: Labels, everybody: Entities) -> Labels:
+def key_labels(labels: Labels, everybody: Entities) -> Labels:
+    """(hash,) -> (hash, name, alias)."""
     key = everybody.keys.get(labels[0])
     return (labels[0], key.name, key.alias) if key else (labels[0], NONE, NONE)
 
 
-def _same(labels: Labels, everybody: Entities) -> Labels:
-    return labels
+class Wide:
+    """A family with a series for each group of cells: its samples, kept."""
+
+    def __init__(self, family: Family, groups: Groups, labels: Callable[[Labels, Entities], Labels] | None) -> None:
+        self._family = family
+        self._groups = groups
+        self._labels = labels  # of a group -> of its series; None: the same
+        self.samples: dict[Labels, Sample] = {}
+
+    def update(self, everybody: Entities, renamed: bool) -> None:
+        """Take up the groups that changed; after a renaming, all."""
+        sums = self._groups.sums
+        for group in list(sums) if renamed else self._groups.changed:
+            if group in sums:
+                labels = group if self._labels is None else self._labels(group, everybody)
+                self.samples[group] = Sample(self._family, labels, dollars(sums[group]))
+            else:
+                self.samples.pop(group, None)
 
 
 class Figures:
@@ -80,135 +73,180 @@ class Figures:
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
         self._everybody = Entities()
-        self._windows: Mapping[str, tuple[Wide, ...]] = {
-            SPEND: (
-                Wide(f.USER_SPEND, Axis.USER, _dollars, _named(USER)),
-                Wide(f.TEAM_SPEND, Axis.TEAM, _dollars, _named(TEAM)),
-                Wide(f.ORG_SPEND, Axis.ORGANIZATION, _dollars, _named(ORGANIZATION)),
-                Wide(f.TAG_SPEND, Axis.TAG, _dollars, _same),
-            ),
-            KEYS: (Wide(f.KEY_HASH_SPEND, Axis.KEY, _dollars, _key_labels),),
+        self._states = States()
+        self._accounts = Accounts()
+        self._models = Groups(Axis.MODEL)
+        self._users = Groups(Axis.USER)
+        self._teams = Groups(Axis.TEAM)
+        self._organizations = Groups(Axis.ORGANIZATION)
+        self._tags = Groups(Axis.TAG)
+        self._keys = Groups(Axis.KEY)
+        self._one = {USER: Groups(Axis.USER, 0), TEAM: Groups(Axis.TEAM, 0), ORGANIZATION: Groups(Axis.ORGANIZATION, 0)}
+        self._windowed = {
+            SPEND: (self._models, self._users, self._teams, self._organizations, self._tags, *self._one.values()),
+            KEYS: (self._keys,),
         }
+        self._ever = Ever()
+        self._wide = (
+            Wide(f.USER_SPEND, self._users, _named(USER)),
+            Wide(f.TEAM_SPEND, self._teams, _named(TEAM)),
+            Wide(f.ORG_SPEND, self._organizations, _named(ORGANIZATION)),
+            Wide(f.TAG_SPEND, self._tags, None),
+            Wide(f.KEY_HASH_SPEND, self._keys, key_labels),
+        )
+        self._key_spend: list[Sample] = []
 
     def update(self, everybody: Entities) -> None:
         """Take up what the tally touched; after a renaming, everything."""
-        renamed = everybody.aliases != self._everybody.aliases or everybody.keys.keys() != self._everybody.keys.keys()
+        before = self._everybody
+        renamed = everybody is not before and (everybody.aliases != before.aliases or _names(everybody, before))
         self._everybody = everybody
-        for name, wides in self._windows.items():
+        for name, groups in self._windowed.items():
             window = self._tally.windows[name]
-            touched = [*window.sums, *window.touched] if renamed else list(window.touched)
-            for wide in wides:
-                wide.update(touched, window.sums, everybody)
+            for group in groups:
+                group.update(window.touched, window.sums)
+        self._ever.update(self._tally.counted, self._tally.counters)
+        for wide in self._wide:
+            wide.update(everybody, renamed)
+        self._ever.show(everybody, renamed)
+        if renamed or self._keys.changed:
+            self._key_spend = list(_keys(self._keys.sums, everybody))
         for window in self._tally.windows.values():
             window.touched.clear()
+        self._tally.counted.clear()
+        seen = {labels[0] for labels in self._models.sums}
+        self._states.update(everybody, frozenset(seen | {model for model, _ in everybody.models}))
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self, now: float) -> Iterator[Sample]:
         """Every sample that rests on the tally or on a table; call update first."""
-        for wides in self._windows.values():
-            for wide in wides:
-                yield from wide.samples.values()
-        tally, everybody = self._tally, self._everybody
-        yield from _spend(tally.windows[SPEND])
-        yield from _keys(tally.windows[KEYS].sums, everybody)
-        yield from _requests(tally.windows[REQUEST])
-        yield from _errors(tally.windows[ERROR])
-        yield from counters(tally.counters, everybody)
-        yield from states(everybody, _models_seen(tally.windows[SPEND].sums))
+        for wide in self._wide:
+            yield from wide.samples.values()
+        yield from self._key_spend
+        yield from _spend(self._models.sums)
+        windows = self._tally.windows
+        yield from _requests(windows[REQUEST].sums, windows[REQUEST].length)
+        yield from _errors(windows[ERROR].sums, windows[ERROR].length)
+        yield from self._ever.samples(self._everybody, self._one, self._keys)
+        yield from self._states.samples()
+        yield from key_counts(self._everybody, now)
+        yield from self._compared(now)
+
+    def _compared(self, now: float) -> Iterable[Sample]:
+        spent = {kind: groups.sums for kind, groups in self._one.items()} | {KEY: self._keys.sums}
+        start = max(self._tally.windows[SPEND].start, self._tally.windows[KEYS].start)
+        return self._accounts.samples(self._everybody, spent, start, now)
 
 
-def _by(cells: Mapping[Series, Sums], axis: Axis, *places: int) -> dict[Labels, Sums]:
-    """Cells of one axis summed by the labels at `places`."""
-    found: dict[Labels, Sums] = {}
-    for series, sums in cells.items():
-        if series.axis is axis:
-            labels = tuple(series.labels[place] for place in places)
-            found[labels] = found[labels].plus(sums) if labels in found else sums
-    return found
+class Ever:
+    """The families that never fall."""
+
+    def __init__(self) -> None:
+        self._narrow = {axis: Groups(axis) for axis in (Axis.MODEL, Axis.DURATION, Axis.DETAIL)}
+        self._wide: dict[str, Wide] = {}
+        self._groups: list[Groups] = [*self._narrow.values()]
+        for kind, family, axis in (
+            (USER, f.USER_SPEND_TOTAL, Axis.USER),
+            (TEAM, f.TEAM_SPEND_TOTAL, Axis.TEAM),
+            (ORGANIZATION, f.ORG_SPEND_TOTAL, Axis.ORGANIZATION),
+            (KEY, f.KEY_SPEND_TOTAL, Axis.KEY),
+        ):
+            groups = Groups(axis, 0)
+            self._groups.append(groups)
+            self._wide[kind] = Wide(family, groups, key_labels if kind == KEY else _named(kind))
+
+    def update(self, rose: Iterable[Series], counters: Mapping[Series, Sums]) -> None:
+        """Take up the counters that rose."""
+        for groups in self._groups:
+            groups.update(rose, counters)
+
+    def show(self, everybody: Entities, renamed: bool) -> None:
+        """Make the samples of what rose; after a renaming, all."""
+        for wide in self._wide.values():
+            wide.update(everybody, renamed)
+
+    def samples(self, everybody: Entities, window: Mapping[str, Groups], keys: Groups) -> Iterator[Sample]:
+        """All of them, but for those of entities that are gone, and whose rows have left the window as well."""
+        yield from _counters(self._narrow[Axis.MODEL].sums)
+        for (model, kind), sums in self._narrow[Axis.DETAIL].sums.items():
+            yield Sample(f.DETAIL_TOKENS, (model, kind), float(sums.total_tokens))
+        yield from _histograms(self._narrow[Axis.DURATION].sums)
+        for kind, wide in self._wide.items():
+            rows = keys.sums if kind == KEY else window[kind].sums
+            there = everybody.keys if kind == KEY else everybody.aliases
+            for group, sample in wide.samples.items():
+                if group in rows or (group[0] if kind == KEY else (kind, group[0])) in there:
+                    yield sample
 
 
-def _models(cells: Cells) -> Cells:
-    return {series: sums for series, sums in cells.items() if series.axis is Axis.MODEL}
+def _names(now: Entities, before: Entities) -> bool:
+    """Whether a key was made, deleted or given another name."""
+    if now.keys.keys() != before.keys.keys():
+        return True
+    return any(key.name != before.keys[hash].name for hash, key in now.keys.items())
 
 
-def _models_seen(cells: Cells) -> set[tuple[str, str]]:
-    return {(series.labels[0], series.labels[1]) for series in cells if series.axis is Axis.MODEL}
-
-
-def _spend(window: Window) -> Iterator[Sample]:
-    cells = _models(window.sums)
-    for labels, sums in _by(cells, Axis.MODEL, 0).items():
-        yield Sample(f.TOTAL_SPEND, labels, _dollars(sums))
+def _spend(cells: Mapping[Labels, Sums]) -> Iterator[Sample]:
+    for labels, sums in by(cells, 0).items():
+        yield Sample(f.TOTAL_SPEND, labels, dollars(sums))
         yield Sample(f.TOTAL_TOKENS, labels, float(sums.total_tokens))
         yield Sample(f.PROMPT_TOKENS, labels, float(sums.prompt_tokens))
         yield Sample(f.COMPLETION_TOKENS, labels, float(sums.completion_tokens))
-    for labels, sums in _by(cells, Axis.MODEL, 1).items():
-        yield Sample(f.PROVIDER_SPEND, labels, _dollars(sums))
+    for labels, sums in by(cells, 1).items():
+        yield Sample(f.PROVIDER_SPEND, labels, dollars(sums))
+    for model, provider in by(cells, 0, 1):
+        yield Sample(f.MODEL_INFO, (model, provider, "log"), 1.0)
 
 
-def _keys(cells: Cells, everybody: Entities) -> Iterator[Sample]:
+def _keys(cells: Mapping[Labels, Sums], everybody: Entities) -> Iterator[Sample]:
     summed: dict[Labels, int] = {}
-    for series, sums in cells.items():
-        if series.axis is Axis.KEY:
-            labels = _key_labels(series.labels, everybody)[1:]
-            summed[labels] = summed.get(labels, 0) + sums.spend
+    for hash, sums in cells.items():
+        labels = key_labels(hash, everybody)[1:]
+        summed[labels] = summed.get(labels, 0) + sums.spend
     for labels, spend in summed.items():
         yield Sample(f.KEY_SPEND, labels, spend / NANO)
 
 
-def _requests(window: Window) -> Iterator[Sample]:
-    cells = _models(window.sums)
-    for labels, sums in _by(cells, Axis.MODEL, 0, 2).items():
+def _plain(cells: Mapping[Series, Sums]) -> dict[Labels, Sums]:
+    """Cells of a window that sums by model alone."""
+    return {series.labels: sums for series, sums in cells.items() if series.axis is Axis.MODEL}
+
+
+def _requests(window: Mapping[Series, Sums], length: int) -> Iterator[Sample]:
+    cells = _plain(window)
+    for labels, sums in by(cells, 0, 2).items():
         yield Sample(f.WINDOW_REQUESTS, labels, float(sums.requests))
-    for labels, sums in _by(cells, Axis.MODEL, 0).items():
+    for labels, sums in by(cells, 0).items():
         yield Sample(f.WINDOW_TOKENS, labels, float(sums.total_tokens))
-        yield Sample(f.WINDOW_REQUEST_RATE, labels, sums.requests / window.length)
+        yield Sample(f.WINDOW_REQUEST_RATE, labels, sums.requests / length)
 
 
-def _errors(window: Window) -> Iterator[Sample]:
-    cells = _models(window.sums)
+def _errors(window: Mapping[Series, Sums], length: int) -> Iterator[Sample]:
     failed: dict[Labels, int] = {}
-    for (model, status, kind), sums in _by(cells, Axis.MODEL, 0, 2, 3).items():
+    for (model, status, kind), sums in by(_plain(window), 0, 2, 3).items():
         errors = sums.requests if status == "failure" else 0
         failed[(model,)] = failed.get((model,), 0) + errors
         if errors:
             yield Sample(f.WINDOW_ERRORS, (model, kind), float(errors))
     for labels, errors in failed.items():
-        yield Sample(f.ERROR_RATE, labels, errors / (window.length / 60))
+        yield Sample(f.ERROR_RATE, labels, errors / (length / 60))
 
 
-def counters(cells: Cells, everybody: Entities) -> Iterator[Sample]:
-    """The families that never fall."""
-    models = _models(cells)
-    for labels, sums in _by(models, Axis.MODEL, 0, 2).items():
+def _counters(models: Mapping[Labels, Sums]) -> Iterator[Sample]:
+    for labels, sums in by(models, 0, 2).items():
         yield Sample(f.REQUESTS, labels, float(sums.requests))
-    for (model, status, error), sums in _by(models, Axis.MODEL, 0, 2, 3).items():
+    for (model, status, error), sums in by(models, 0, 2, 3).items():
         if status == "failure":
             yield Sample(f.ERRORS, (model, error), float(sums.requests))
-    for labels, sums in _by(models, Axis.MODEL, 0).items():
-        yield Sample(f.SPEND, labels, _dollars(sums))
+    for labels, sums in by(models, 0).items():
+        yield Sample(f.SPEND, labels, dollars(sums))
         yield Sample(f.CACHE_HITS, labels, float(sums.cache_hits))
         yield Sample(f.CACHE_MISSES, labels, float(sums.cache_misses))
         yield from _tokens(f.TOKENS, labels, sums)
-    for labels, sums in _by(models, Axis.MODEL, 1).items():
-        yield Sample(f.PROVIDER_SPEND_TOTAL, labels, _dollars(sums))
+    for labels, sums in by(models, 1).items():
+        yield Sample(f.PROVIDER_SPEND_TOTAL, labels, dollars(sums))
         yield from _tokens(f.PROVIDER_TOKENS, labels, sums)
-    for labels, sums in _by(models, Axis.MODEL, 1, 2).items():
+    for labels, sums in by(models, 1, 2).items():
         yield Sample(f.PROVIDER_REQUESTS, labels, float(sums.requests))
-    for labels, sums in _by(cells, Axis.DETAIL, 0, 1).items():
-        yield Sample(f.DETAIL_TOKENS, labels, float(sums.total_tokens))
-    yield from _histograms(cells)
-    for family, axis, kind in _KIN:
-        for (id,), sums in _by(cells, axis, 0).items():
-            yield Sample(family, (id, everybody.alias(kind, id)), _dollars(sums))
-    for labels, sums in _by(cells, Axis.KEY, 0).items():
-        yield Sample(f.KEY_SPEND_TOTAL, _key_labels(labels, everybody), _dollars(sums))
-
-
-_KIN = (
-    (f.USER_SPEND_TOTAL, Axis.USER, USER),
-    (f.TEAM_SPEND_TOTAL, Axis.TEAM, TEAM),
-    (f.ORG_SPEND_TOTAL, Axis.ORGANIZATION, ORGANIZATION),
-)
 
 
 def _tokens(family: Family, labels: Labels, sums: Sums) -> Iterator[Sample]:
@@ -216,98 +254,11 @@ def _tokens(family: Family, labels: Labels, sums: Sums) -> Iterator[Sample]:
     yield Sample(family, (*labels, "completion"), float(sums.completion_tokens))
 
 
-def _histograms(cells: Cells) -> Iterator[Sample]:
+def _histograms(cells: Mapping[Labels, Sums]) -> Iterator[Sample]:
     counts: dict[str, list[int]] = {}
     seconds: dict[str, int] = {}
-    for (model, bucket), sums in _by(cells, Axis.DURATION, 0, 1).items():
+    for (model, bucket), sums in cells.items():
         counts.setdefault(model, [0] * (len(f.DURATION.buckets) + 1))[int(bucket)] += sums.requests
         seconds[model] = seconds.get(model, 0) + sums.duration
     for model, found in counts.items():
         yield Sample(f.DURATION, (model,), Distribution(tuple(found), seconds[model] / MICRO))
-
-
-def states(everybody: Entities, seen: set[tuple[str, str]]) -> Iterator[Sample]:
-    """Limits, budgets and states of everybody, each from its own table."""
-    known = {model for model, _ in seen} | {model for model, _ in everybody.models}
-    for entity in everybody.all:
-        yield from _limits(entity)
-        yield from _budget(entity)
-        if entity.models is not None:
-            yield Sample(f.AVAILABLE_MODELS, entity.labels, float(available(entity.models, known)))
-    for team in everybody.teams.values():
-        yield Sample(f.MEMBERS, (team.id, team.alias), float(team.members))
-        yield Sample(f.ADMINS, (team.id, team.alias), float(team.admins))
-    yield from _key_states(everybody)
-    for model, provider in everybody.models:
-        yield Sample(f.MODEL_INFO, (model, provider or NONE, "database"), 1.0)
-    for model, provider in seen:
-        yield Sample(f.MODEL_INFO, (model, provider, "log"), 1.0)
-
-
-def available(models: tuple[str, ...], known: set[str]) -> int:
-    """How many models a list allows: an empty one, or one that says all, every known model."""
-    if not models or ALL_MODELS & set(models):
-        return len(known)
-    return len(set(models) - {NO_MODELS})
-
-
-def _limits(entity: Entity) -> Iterator[Sample]:
-    for family, value in (
-        (f.TPM_LIMIT, entity.tpm),
-        (f.RPM_LIMIT, entity.rpm),
-        (f.MAX_PARALLEL, entity.max_parallel),
-        (f.BLOCKED, entity.blocked),
-        (f.SOFT_BUDGET, entity.soft_budget),
-        (f.BUDGET_RESET, entity.reset),
-    ):
-        if value is not None:
-            yield Sample(family, entity.labels, float(value))
-
-
-def _budget(entity: Entity) -> Iterator[Sample]:
-    if entity.max_budget is None:
-        return
-    yield Sample(f.MAX_BUDGET, entity.labels, entity.max_budget)
-    if entity.spend is not None:
-        yield Sample(f.REMAINING_BUDGET, entity.labels, entity.max_budget - entity.spend)
-        yield Sample(f.BUDGET_UTILIZATION, entity.labels, utilization(entity.spend, entity.max_budget))
-
-
-def utilization(spend: float, budget: float) -> float:
-    """Percent of a budget that is spent; of a budget of 0, +Inf once anything is."""
-    if budget > 0:
-        return spend / budget * 100
-    return inf if spend > 0 else 0.0
-
-
-def _key_states(everybody: Entities) -> Iterator[Sample]:
-    expiry: dict[Labels, float] = {}
-    budgets: dict[Labels, float] = {}
-    spends: dict[Labels, float] = {}
-    for entity in everybody.all:
-        if entity.kind != KEY:
-            continue
-        key = everybody.keys[entity.id]
-        labels: Labels = (key.name, key.alias)
-        if key.expires is not None:
-            expiry[labels] = min(key.expires, expiry.get(labels, inf))
-        if entity.max_budget is not None:
-            budgets[labels] = budgets.get(labels, 0.0) + entity.max_budget
-            spends[labels] = spends.get(labels, 0.0) + (entity.spend or 0.0)
-    for family, found in ((f.KEY_EXPIRY, expiry), (f.KEY_BUDGET, budgets), (f.KEY_BUDGET_SPEND, spends)):
-        for labels, value in found.items():
-            yield Sample(family, labels, value)
-
-
-def key_counts(everybody: Entities, now: float) -> Iterator[Sample]:
-    """Active and expired keys of each user, team and organization that has any."""
-    counts: dict[tuple[str, str], list[int]] = {}
-    for key in everybody.keys.values():
-        expired = key.expires is not None and key.expires <= now
-        for kind, id in ((USER, key.user), (TEAM, key.team), (ORGANIZATION, key.organization)):
-            if id:
-                counts.setdefault((kind, id), [0, 0])[expired] += 1
-    for (kind, id), (active, gone) in counts.items():
-        labels = (kind, id, everybody.alias(kind, id))
-        yield Sample(f.ACTIVE_KEYS, labels, float(active))
-        yield Sample(f.EXPIRED_KEYS, labels, float(gone))

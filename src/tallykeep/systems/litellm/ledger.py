@@ -14,7 +14,7 @@ import json
 import sqlite3
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,7 +91,17 @@ class Ledger:
         return Corrupt(f"{self.path} does not read as a ledger: {error}; move it aside and start again")
 
     def close(self) -> None:
+        """Let the file go. Idempotent."""
         self._connection.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise Unavailable(f"{self.path} cannot be read: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise self._translated(error) from error
 
     # --- meta
 
@@ -103,17 +113,16 @@ class Ledger:
 
     def blocks(self) -> Iterator[Block]:
         """Every block, oldest first."""
-        with closing(
-            self._connection.execute("SELECT start, stop, checks, cells, peaks FROM block ORDER BY start")
-        ) as rows:
+        query = "SELECT start, stop, checks, cells, peaks FROM block ORDER BY start"
+        with self._reading(), closing(self._connection.execute(query)) as rows:
             for row in rows:
                 yield self._block(*row)
 
     def block(self, start: int) -> Block:
         """The block that starts then. Raises: KeyError."""
-        row = self._connection.execute(
-            "SELECT start, stop, checks, cells, peaks FROM block WHERE start = ?", (start,)
-        ).fetchone()
+        query = "SELECT start, stop, checks, cells, peaks FROM block WHERE start = ?"
+        with self._reading():
+            row = self._connection.execute(query, (start,)).fetchone()
         if row is None:
             raise KeyError(start)
         return self._block(*row)
@@ -130,8 +139,12 @@ class Ledger:
 
     def base(self) -> Cells:
         """Counters of everything that is too old to stand in a block."""
-        rows = self._connection.execute("SELECT series, sums FROM base")
-        return {self._series[number]: Sums(*json.loads(sums)) for number, sums in rows}
+        with self._reading():
+            rows = self._connection.execute("SELECT series, sums FROM base").fetchall()
+        try:
+            return {self._series[number]: Sums(*json.loads(sums)) for number, sums in rows}
+        except (KeyError, TypeError, ValueError) as error:
+            raise Corrupt(f"{self.path} holds counters that do not read: {error}; move it aside") from error
 
     # --- writing
 
@@ -193,5 +206,5 @@ class Ledger:
             count = len(columns) // (_WIDTH + 1)
             parts = [columns[i * count : (i + 1) * count] for i in range(_WIDTH + 1)]
             return {self._series[n]: Sums(*sums) for n, *sums in zip(*parts, strict=True)}
-        except (zstandard.ZstdError, ValueError, KeyError) as error:
+        except (zstandard.ZstdError, ValueError, KeyError, MemoryError) as error:
             raise Corrupt(f"{self.path} holds a block that does not read: {error}; move it aside") from error

@@ -1,25 +1,33 @@
-"""LiteLLM's databases at work: pools from the settings, and a collector for each."""
+"""LiteLLM's databases at work: pools from the settings, and a collector for each.
+
+psycopg is an extra of the installation, so nothing here is imported before a database is to be read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from typing import TYPE_CHECKING
 
 from tallykeep.errors import ConfigError
 from tallykeep.runtime.work import Parts
-from tallykeep.systems.litellm.collector import DatabaseCollector, Pace
-from tallykeep.systems.litellm.database import Database, Limits
 from tallykeep.systems.litellm.figures import windows
 from tallykeep.systems.litellm.settings import DatabaseSettings, LitellmSettings
 from tallykeep.systems.system import Tools
+
+if TYPE_CHECKING:
+    from tallykeep.systems.litellm.database import Database
+
+NOT_INSTALLED = "litellm: the PostgreSQL client is not installed: pip install 'tallykeep[litellm]'"
 
 
 @asynccontextmanager
 async def open_litellm(settings: LitellmSettings, tools: Tools) -> AsyncIterator[Parts]:
     """The work that reads every database. Raises: ConfigError."""
     asked = settings.databases or (DatabaseSettings(),)
+    databases = [connected(one, settings) for one in asked]
+    from tallykeep.systems.litellm.collector import DatabaseCollector, Pace
+
     pace = Pace(
         settings.interval,
         settings.timeout,
@@ -28,48 +36,32 @@ async def open_litellm(settings: LitellmSettings, tools: Tools) -> AsyncIterator
     )
     async with AsyncExitStack() as stack:
         collectors = []
-        for one in asked:
-            database = connected(one, settings)
-            await database.open()
+        for database in databases:
             stack.push_async_callback(database.close)
-            collectors.append(
-                DatabaseCollector(database, pace, tools.state.path, tools.clock, tools.book, label=len(asked) > 1)
+            collector = DatabaseCollector(
+                database, pace, tools.state.path, tools.clock, tools.book, label=len(asked) > 1
             )
+            stack.callback(collector.close)
+            collectors.append(collector)
         yield Parts(collectors=collectors)
 
 
 def connected(one: DatabaseSettings, settings: LitellmSettings) -> Database:
-    """A database from its settings, not connected yet. Raises: ConfigError for a URL that does not parse."""
-    conninfo = _conninfo(one)
-    said = conninfo_to_dict(conninfo)
-    address = f"{said.get('host', 'localhost')}:{said.get('port', 5432)}/{said.get('dbname', '')}"
+    """A database from its settings, not connected yet.
+
+    Raises: ConfigError for a URL that does not parse, and where psycopg is not installed.
+    """
+    try:
+        from tallykeep.systems.litellm.address import address_of
+        from tallykeep.systems.litellm.database import Database, Limits
+    except ImportError as error:  # also where psycopg finds no libpq
+        raise ConfigError(f"{NOT_INSTALLED} ({error})") from error
+    address = address_of(one)
     limits = Limits(
         settings.connections_min,
         settings.connections_max,
+        connect_timeout=settings.connect_timeout,
         statement_timeout=settings.statement_timeout,
         lock_timeout=settings.lock_timeout,
     )
-    return Database(one.name, conninfo, address, limits, schema=one.schema)
-
-
-def _conninfo(one: DatabaseSettings) -> str:
-    if one.url:
-        try:
-            return make_conninfo(one.url.reveal())
-        except Exception:  # the message of a parse error quotes the URL, password and all
-            raise ConfigError(
-                f"litellm: database {one.name}: the connection URL does not parse; "
-                "write postgresql://user:password@host:port/dbname"
-            ) from None
-    values = {
-        "host": one.host,
-        "port": str(one.port),
-        "dbname": one.dbname,
-        "user": one.user,
-        "password": one.password.reveal(),
-        "sslmode": one.sslmode,
-        "sslrootcert": str(one.sslrootcert or ""),
-        "sslcert": str(one.sslcert or ""),
-        "sslkey": str(one.sslkey or ""),
-    }
-    return make_conninfo(**{name: value for name, value in values.items() if value})
+    return Database(one.name, address.conninfo, address.shown, limits, schema=address.schema)

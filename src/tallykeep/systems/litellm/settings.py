@@ -58,6 +58,22 @@ class DatabaseSettings:
     sslkey: Path | None = setting(None, env="LITELLM_DB_SSLKEY", parse=PATH, help="Client key file.")
     schema: str = setting("", help="Schema LiteLLM's tables stand in, where the role's search path does not find them.")
 
+    def __post_init__(self) -> None:
+        single = [name for name, default in _SINGLE.items() if getattr(self, name) != default]
+        if self.url and single:
+            raise ValueError(
+                f"it is described by its URL, and by {', '.join(single)} as well: keep one of the two "
+                "(whatever the single values say can stand in the URL)"
+            )
+
+
+# What a URL says as well, with the defaults: a value that is left at its default cannot be told from one not given.
+_SINGLE = {
+    name: field.default
+    for name, field in DatabaseSettings.__dataclass_fields__.items()
+    if name not in ("name", "url", "schema")
+}
+
 
 @dataclass(frozen=True, slots=True)
 class LitellmSettings:
@@ -90,7 +106,15 @@ class LitellmSettings:
         "30", parse=duration(low=0.1), help="Time after which the server gives up on a statement."
     )
     lock_timeout: float = setting("2", parse=duration(low=0.1), help="How long a statement waits for a lock.")
+    connect_timeout: float = setting("10", parse=duration(low=1), help="How long a connection may take to come about.")
     databases: tuple[DatabaseSettings, ...] = targets(DatabaseSettings, help="Databases to read.")
+
+    def __post_init__(self) -> None:
+        if self.connections_min > self.connections_max:
+            raise ValueError(
+                f"the connection pool is to hold at least {self.connections_min} connections and at most "
+                f"{self.connections_max}: lower DB_MIN_CONNECTIONS or raise DB_MAX_CONNECTIONS"
+            )
 
     def asked_for(self) -> bool:
         """Whether there is a database to read."""

@@ -18,7 +18,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from tallykeep.systems.litellm.cells import ZERO, Cells, Check, Series, Sums, add, difference, peaks, total
+from tallykeep.systems.litellm.cells import ZERO, Axis, Cells, Check, Series, Sums, add, difference, peaks, total
 from tallykeep.systems.litellm.ledger import Block, Ledger
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -31,6 +31,7 @@ class Window:
     name: str
     length: int  # seconds
     start: int  # Unix seconds
+    axes: frozenset[Axis] = frozenset(Axis)  # what it sums
     sums: Cells = field(default_factory=dict)
     touched: set[Series] = field(default_factory=set)  # cells that changed since they were last taken up
     edge: int | None = None  # start of the sealed block that `start` cuts in two, once its minutes are in
@@ -38,8 +39,10 @@ class Window:
 
     def add(self, delta: Mapping[Series, Sums]) -> None:
         """Add to the sums; a cell without rows is gone."""
-        self.touched.update(delta)
         for series, sums in delta.items():
+            if series.axis not in self.axes:
+                continue
+            self.touched.add(series)
             now = self.sums[series].plus(sums) if series in self.sums else sums
             if now.requests > 0:
                 self.sums[series] = now
@@ -48,7 +51,7 @@ class Window:
 
     def take(self, cells: Mapping[Series, Sums]) -> None:
         """Take from the sums."""
-        self.add({series: ZERO.minus(sums) for series, sums in cells.items()})
+        self.add({series: ZERO.minus(sums) for series, sums in cells.items() if series.axis in self.axes})
 
     def lose_edge(self) -> None:
         """Forget the minutes of the edge: they are to be read again."""
@@ -65,12 +68,23 @@ def window_start(now: float, length: int) -> int:
 class Tally:
     """Windows and counters of one database, over its ledger.
 
-    `windows` gives the length of each in seconds. Loading adds up every block of the ledger once.
+    `windows` gives the length of each in seconds, `axes` what those sum that do not sum everything. Loading adds up
+    every block of the ledger once.
     """
 
-    def __init__(self, ledger: Ledger, windows: Mapping[str, int], now: float) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        windows: Mapping[str, int],
+        now: float,
+        axes: Mapping[str, frozenset[Axis]] | None = None,
+    ) -> None:
         self._ledger = ledger
-        self.windows = {name: Window(name, length, window_start(now, length)) for name, length in windows.items()}
+        of = axes or {}
+        self.windows = {
+            name: Window(name, length, window_start(now, length), of.get(name, frozenset(Axis)))
+            for name, length in windows.items()
+        }
         self._base = ledger.base()
         self.counters: Cells = dict(self._base)
         self.counted: set[Series] = set(self.counters)  # counters that rose since they were last taken up
