@@ -13,4 +13,5 @@ LITELLM = System(
     families=FAMILIES,
     enabled=LitellmSettings.asked_for,
     open="tallykeep.systems.litellm.opening:open_litellm",
+    commands="tallykeep.systems.litellm.cli:add",
 )
