@@ -26,6 +26,7 @@ from tallykeep.systems.litellm.everybody import Everybody
 from tallykeep.systems.litellm.figures import AXES, Figures
 from tallykeep.systems.litellm.ledger import Ledger
 from tallykeep.systems.litellm.reading import Reader, Reading, moment
+from tallykeep.systems.litellm.reconciling import Reconciling
 from tallykeep.systems.litellm.rows import check_of, checks_by_hour
 from tallykeep.systems.litellm.schema import REFUSED, Schema
 from tallykeep.systems.litellm.tally import HOUR, MINUTE, Tally, window_start
@@ -77,6 +78,7 @@ class DatabaseCollector:
         self._probed = 0.0  # on the monotonic clock
         self._everybody = Everybody()
         self._present = _Present()
+        self._reconciling = Reconciling(database)
         self._ledger: Ledger | None = None
         self._work: _Work | None = None
         self._rounds = self._repaired = 0
@@ -111,6 +113,7 @@ class DatabaseCollector:
             await work.reading.refresh(schema, everybody.organization_of, now)
             figures = await in_thread(_figures, work, everybody, now)
         self._count(work.reading)
+        extra += await self._reconciling.step(schema, everybody, now)
         extra += [f.SCHEMA_MISSING(1, what=gap.what, reason=gap.reason) for gap in schema.gaps()]
         extra.append(f.CHECKED(work.reading.checked_until))
         return self._labelled([*figures, *extra])

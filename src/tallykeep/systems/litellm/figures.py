@@ -14,7 +14,7 @@ from tallykeep.systems.litellm import families as f
 from tallykeep.systems.litellm.cells import MICRO, NANO, Axis, Series, Sums
 from tallykeep.systems.litellm.entities import KEY, NONE, ORGANIZATION, TEAM, USER, Entities
 from tallykeep.systems.litellm.groups import Groups, Labels, by
-from tallykeep.systems.litellm.states import Accounts, States, key_counts
+from tallykeep.systems.litellm.states import States, key_counts
 from tallykeep.systems.litellm.tally import Tally
 
 SPEND, KEYS, REQUEST, ERROR = "spend", "keys", "request", "error"  # the windows of a tally
@@ -74,7 +74,6 @@ class Figures:
         self._tally = tally
         self._everybody = Entities()
         self._states = States()
-        self._accounts = Accounts()
         self._models = Groups(Axis.MODEL)
         self._users = Groups(Axis.USER)
         self._teams = Groups(Axis.TEAM)
@@ -129,12 +128,6 @@ class Figures:
         yield from self._ever.samples(self._everybody, self._one, self._keys)
         yield from self._states.samples()
         yield from key_counts(self._everybody, now)
-        yield from self._compared(now)
-
-    def _compared(self, now: float) -> Iterable[Sample]:
-        spent = {kind: groups.sums for kind, groups in self._one.items()} | {KEY: self._keys.sums}
-        start = max(self._tally.windows[SPEND].start, self._tally.windows[KEYS].start)
-        return self._accounts.samples(self._everybody, spent, start, now)
 
 
 class Ever:

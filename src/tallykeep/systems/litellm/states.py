@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from math import inf
 
 from tallykeep.metrics import Sample
 from tallykeep.systems.litellm import families as f
-from tallykeep.systems.litellm.cells import NANO, ZERO, Sums
-from tallykeep.systems.litellm.entities import KEY, NONE, ORGANIZATION, TEAM, USER, WHOLE_PROXY, Entities, Entity
+from tallykeep.systems.litellm.entities import KEY, NONE, ORGANIZATION, TEAM, USER, Entities, Entity
 
 Labels = tuple[str, ...]
 ALL_MODELS = frozenset({"all-proxy-models", "*"})
@@ -142,35 +141,3 @@ def key_counts(everybody: Entities, now: float) -> Iterator[Sample]:
         labels = (kind, id, everybody.alias(kind, id))
         yield Sample(f.ACTIVE_KEYS, labels, float(active))
         yield Sample(f.EXPIRED_KEYS, labels, float(gone))
-
-
-class Accounts:
-    """LiteLLM's two accounts compared: the `spend` columns, and the rows of the log."""
-
-    def __init__(self) -> None:
-        self._samples: tuple[Sample, ...] = ()
-        self._at: float | None = None
-
-    def samples(
-        self, everybody: Entities, rows: Mapping[str, Mapping[Labels, Sums]], start: float, now: float
-    ) -> tuple[Sample, ...]:
-        """`rows`: sums by (id,) and kind, of windows that began at `start` or before. Reckoned once a minute."""
-        if self._at is None or not 0 <= now - self._at < 60:
-            self._samples, self._at = tuple(compared(everybody, rows, start)), now
-        return self._samples
-
-
-def compared(everybody: Entities, rows: Mapping[str, Mapping[Labels, Sums]], start: float) -> Iterator[Sample]:
-    """For entities whose whole life lies in the window and whose spend is never set back: column less rows."""
-    counts = dict.fromkeys(rows, 0)
-    differences = dict.fromkeys(rows, 0.0)
-    for entity in everybody.all:
-        if entity.kind not in rows or entity.spend is None or entity.cycles:
-            continue
-        if entity.created is not None and entity.created >= start and entity.id != WHOLE_PROXY:
-            counts[entity.kind] += 1
-            differences[entity.kind] += entity.spend - rows[entity.kind].get((entity.id,), ZERO).spend / NANO
-    for kind, count in counts.items():
-        yield Sample(f.RECONCILED, (kind,), float(count))
-        if count:
-            yield Sample(f.RECONCILIATION, (kind,), round(differences[kind], 9))
