@@ -87,7 +87,7 @@ class Deltas:
     def take(self, counters: Iterable[Counter], now: float) -> tuple[list[Delta], list[Memory]]:
         """What every counter of a page did, and the memories that changed.
 
-        The first page of a target is a baseline: all its deltas are 0. A value that is not a finite number is
+        The first page of a target is a baseline: all its deltas are 0. A value that no counter can have is
         passed over.
         """
         first = self.since is None
@@ -97,7 +97,7 @@ class Deltas:
         changed: list[Memory] = []
         for counter in counters:
             series, value, created = counter
-            if not isfinite(value):
+            if not isfinite(value) or value < 0:
                 continue
             known = self._known.get(series)
             one = None if known is None else known.get(created)
@@ -152,17 +152,18 @@ def counters(samples: Iterable[tuple[Series, float]], names: frozenset[bytes]) -
 
     Of a series that stands twice the first sample counts, as in Prometheus.
     """
+    dates = {_date_of(name) for name in names}
     created: dict[Series, float] = {}
     found: dict[Series, float] = {}
-    dates = {_date_of(name): name for name in names}
     for series, value in samples:
-        name, brace, labels = series.partition(b"{")
+        name = series.partition(b"{")[0]
         if name in names:
             found.setdefault(series, value)
-        elif name in dates and isfinite(value):
-            created[dates[name] + brace + labels] = value
+        if name in dates and isfinite(value):
+            created[series] = value
     for series, value in found.items():
-        yield Counter(series, value, created.get(series, UNDATED))
+        name, brace, labels = series.partition(b"{")
+        yield Counter(series, value, created.get(_date_of(name) + brace + labels, UNDATED))
 
 
 def _date_of(name: bytes) -> bytes:

@@ -8,7 +8,7 @@ Source: IANA time zone database, by zoneinfo.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import Enum
 from zoneinfo import ZoneInfo
 
@@ -22,14 +22,12 @@ class Period(Enum):
 
 
 def midnight(day: date, zone: ZoneInfo) -> float:
-    """Unix seconds at which a day begins in a zone."""
-    begins = datetime(day.year, day.month, day.day, tzinfo=zone)
-    unix = begins.timestamp()
-    if datetime.fromtimestamp(unix, zone).date() < day:  # the clock jumps over midnight: take the jump itself
-        step = begins.replace(fold=1).utcoffset()
-        assert step is not None
-        unix = (datetime(day.year, day.month, day.day, tzinfo=UTC) - step).timestamp()
-    return unix
+    """Unix seconds at which a day begins in a zone.
+
+    Where the clock skips midnight, Python reckons the hour before the change on: that is the change itself. Where
+    midnight comes twice, the first one counts.
+    """
+    return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
 
 
 def local_date(now: float, zone: ZoneInfo) -> date:
@@ -52,4 +50,6 @@ def days(start: float, stop: float, zone: ZoneInfo) -> Iterator[tuple[float, flo
     day = local_date(start, zone)
     while (at := midnight(day, zone)) < stop:
         day += timedelta(days=1)
-        yield at, midnight(day, zone)
+        end = midnight(day, zone)
+        if end > at:  # Samoa went from the 29th of December 2011 to the 31st
+            yield at, end
