@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = ["tests.support.servers", "tests.support.postgres"]
+pytest_plugins = ["tests.support.servers", "tests.support.postgres", "tests.support.kafka"]
 
 _SETTINGS = ("AWS_", "S3_", "TALLYKEEP_", "LITESTREAM_", "LOCAL_LTX_", "METRICS_", "OTEL_")
 
