@@ -45,6 +45,11 @@ def pieces(start: int, stop: int, recent: int) -> Iterator[tuple[int, int, int]]
             start = end
 
 
+def _recent(now: float) -> int:
+    """Unix seconds from which on history is read in hours."""
+    return int(now) // DAY * DAY - _RECENT_DAYS * DAY
+
+
 class Reader:
     """Reads blocks of cells from the spend logs."""
 
@@ -116,6 +121,7 @@ class Reading:
         """
         tally = self._tally
         await in_thread(tally.advance, now)
+        await self._prepend(schema, organizations, now)
         await self._seal(schema, organizations, now)
         await self._reopen(schema, organizations, now)
         for window in tally.windows.values():
@@ -123,12 +129,24 @@ class Reading:
         await self._check(schema, organizations)
         await in_thread(tally.commit)
 
+    def _horizon(self) -> int:
+        return min(window.start for window in self._tally.windows.values()) // HOUR * HOUR
+
+    async def _prepend(self, schema: Schema, organizations: Organizations, now: float) -> None:
+        """Read what a window that has become longer needs, newest first: a reading that is cut leaves no hole."""
+        oldest = self._tally.sealed_from
+        if oldest is None or oldest <= self._horizon():
+            return
+        for piece in reversed([*pieces(self._horizon(), oldest, _recent(now))]):
+            blocks = await self._reader.sealed(schema, organizations, *piece)
+            await in_thread(self._tally.prepend, reversed(blocks))
+            await in_thread(self._tally.commit)
+
     async def _seal(self, schema: Schema, organizations: Organizations, now: float) -> None:
         tally = self._tally
-        horizon = min(window.start for window in tally.windows.values()) // HOUR * HOUR
-        start = max(tally.sealed_until or 0, horizon)
+        start = self._horizon() if tally.sealed_until is None else tally.sealed_until  # however long it was away
         stop = int(now - self._overlap) // HOUR * HOUR
-        recent = int(now) // DAY * DAY - _RECENT_DAYS * DAY
+        recent = _recent(now)
         ahead: asyncio.Task[list[Block]] | None = None
         try:
             for piece in pieces(start, stop, recent):
@@ -191,5 +209,6 @@ class Reading:
                 return start, stop, max(start, self._turn)
         self.rounds += 1
         self._turn = 0
+        self._read_until = None  # late rows of minutes that are neither sealed nor read again in each refresh
         start, stop = blocks[0]
         return start, stop, start

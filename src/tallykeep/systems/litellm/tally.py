@@ -133,6 +133,11 @@ class Tally:
         """Unix seconds up to which blocks are sealed; None before the first."""
         return self._sealed[self._starts[-1]] if self._starts else None
 
+    @property
+    def sealed_from(self) -> int | None:
+        """Unix seconds from which on blocks are sealed; None before the first."""
+        return self._starts[0] if self._starts else None
+
     def sealed(self) -> list[tuple[int, int]]:
         """(start, stop) of the sealed blocks, oldest first."""
         return [(start, self._sealed[start]) for start in self._starts]
@@ -167,6 +172,20 @@ class Tally:
             for minute in covered:
                 del self._open[minute]
                 self._forget(minute)
+            self._index(block)
+            self._save(block)
+
+    def prepend(self, blocks: Iterable[Block]) -> None:
+        """Put blocks before the oldest, for a window that has become longer.
+
+        What of them was counted once stands in the base, and what was not is older than the counters: none of it
+        counts now, but what a check finds there later does.
+        """
+        for block in blocks:
+            self._fold({series: ZERO.minus(sums) for series, sums in block.peaks.items()})
+            for window in self.windows.values():
+                if block.start >= window.start:
+                    window.add(block.cells)
             self._index(block)
             self._save(block)
 
