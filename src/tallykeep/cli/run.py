@@ -16,9 +16,11 @@ from importlib import import_module
 from typing import cast
 
 from tallykeep import __version__
+from tallykeep.cli.api import Opened, serve_api
+from tallykeep.cli.keeping import keep_families
 from tallykeep.cli.metrics import groups
 from tallykeep.cli.parsers import listed
-from tallykeep.cli.sections import add_config_option, load_config
+from tallykeep.cli.sections import HISTORY, add_config_option, load_config
 from tallykeep.clock import SystemClock
 from tallykeep.config.load import PROGRAM, Config, variables_of
 from tallykeep.config.program import ProgramSettings
@@ -35,6 +37,9 @@ from tallykeep.runtime.supervisor import GRACE, Supervisor, stop_tasks
 from tallykeep.runtime.work import Service
 from tallykeep.systems import System, Tools, all_systems
 from tallykeep.systems.system import Opener
+from tallykeep.web.app import MetricsApp
+from tallykeep.web.listener import Listener
+from tallykeep.web.live import LiveWebConfig
 
 LAST_RESORT = 3 * GRACE  # seconds after which a stop that hangs is cut short
 
@@ -79,10 +84,14 @@ def chosen(names: Sequence[str], config: Config) -> tuple[System, ...]:
     for name in names:
         if name not in known:
             raise ConfigError(f"there is no system {name!r}, only {listed(known)}")
-    found = tuple(s for s in known.values() if (s.name in names if names else s.enabled(config.section(s.name))))
+    found = tuple(s for s in known.values() if (s.name in names if names else _asked_for(s, config)))
     if not found:
         raise ConfigError(f"nothing to do: {listed(_ways(known.values()))}; or describe targets in tallykeep.yaml")
     return found
+
+
+def _asked_for(system: System, config: Config) -> bool:
+    return system.enabled(config.section(system.name)) or (system.any_setting_asks and config.mentions(system.name))
 
 
 def _ways(systems: Iterable[System]) -> Iterator[str]:
@@ -108,6 +117,7 @@ async def _serve(program: ProgramSettings, config: Config, systems: Sequence[Sys
         stack.callback(state.close)
         _describe(book, state)
         services: list[Service] = []
+        opened: list[Opened] = []
         for system in systems:
             tools = Tools(clock, book, state)
             parts = await stack.enter_async_context(_opener(system)(config.section(system.name), tools))
@@ -115,7 +125,12 @@ async def _serve(program: ProgramSettings, config: Config, systems: Sequence[Sys
             services.extend(parts.services)
             for work in parts.derived:
                 board.derive(work)
-        await _listen(stack, program, board, book, clock, health)
+            opened.append(Opened(system, config.section(system.name), parts.desk))
+        web = _web_config(program, book, clock)
+        await _listen(stack, program, MetricsApp(board, book, clock, health), health, web)
+        kept = await keep_families(stack, config.section(HISTORY), board, state, clock)
+        services.extend(kept.services)
+        await serve_api(stack, program, opened, health, web, kept.histories)
         stack.push_async_callback(supervisor.stop)
         supervisor.start(services)
         collecting = asyncio.create_task(runner.run(), name="runner")
@@ -129,18 +144,13 @@ async def _serve(program: ProgramSettings, config: Config, systems: Sequence[Sys
             collecting.result()
 
 
+def _web_config(program: ProgramSettings, book: Book, clock: SystemClock) -> LiveWebConfig | None:
+    return LiveWebConfig(program.web_config_file, book, clock) if program.web_config_file is not None else None
+
+
 async def _listen(
-    stack: AsyncExitStack, program: ProgramSettings, board: Board, book: Book, clock: SystemClock, health: Health
+    stack: AsyncExitStack, program: ProgramSettings, app: MetricsApp, health: Health, web: LiveWebConfig | None
 ) -> None:
-    from tallykeep.web.app import MetricsApp
-    from tallykeep.web.listener import Listener
-
-    web = None
-    if program.web_config_file is not None:
-        from tallykeep.web.live import LiveWebConfig
-
-        web = LiveWebConfig(program.web_config_file, book, clock)
-    app = MetricsApp(board, book, clock, health)
     listener = Listener(app, program.metrics_host, program.metrics_port, setting="METRICS_PORT", web=web)
     health.expect("the metrics listener")
     await listener.start()

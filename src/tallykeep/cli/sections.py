@@ -11,13 +11,16 @@ from typing import Any
 from tallykeep.config.load import PROGRAM, Config, load
 from tallykeep.config.program import ProgramSettings
 from tallykeep.config.sources import CONFIG_VARIABLE
+from tallykeep.history.settings import HistorySettings
 from tallykeep.systems import System, all_systems
+
+HISTORY = "history"  # the section of what is kept of /metrics
 
 
 def sections(systems: tuple[System, ...] | None = None) -> Mapping[str, type[Any]]:
     """The settings class of each section: the program's own first, then the systems'."""
     found = all_systems() if systems is None else systems
-    return {PROGRAM: ProgramSettings, **{system.name: system.settings for system in found}}
+    return {PROGRAM: ProgramSettings, HISTORY: HistorySettings, **{system.name: system.settings for system in found}}
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:

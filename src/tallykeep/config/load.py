@@ -41,6 +41,10 @@ class Config:
         """The settings of one section: a value of the class it was loaded with."""
         return self.sections[name]
 
+    def mentions(self, name: str) -> bool:
+        """Whether anything in that section was set, if only to its default."""
+        return any(entry.key.startswith(f"{name}.") and entry.origin != "default" for entry in self.entries)
+
 
 def load(sections: Mapping[str, type[Any]], environ: Mapping[str, str], path: Path | None = None) -> Config:
     """Every section's settings, from variables and, where `path` is given, from tallykeep.yaml.

@@ -31,6 +31,18 @@ class ProgramSettings:
         env="TALLYKEEP_METRICS_HOST",
         help="Address on which metrics are served. `::` serves IPv6 and IPv4, 127.0.0.1 this machine alone.",
     )
+    web_port: int | None = setting(
+        None,
+        env="TALLYKEEP_WEB_PORT",
+        parse=PORT,
+        help="Port of the JSON API, in place of the one a system asks for (8000 of pulse). Without either no API is "
+        "served. 0 takes a free one and logs it.",
+    )
+    web_host: str = setting(
+        "",
+        env="TALLYKEEP_WEB_HOST",
+        help="Address on which the JSON API is served: that of the system that asks for it, else every one.",
+    )
     web_config_file: Path | None = setting(
         None,
         env="TALLYKEEP_WEB_CONFIG_FILE",

@@ -214,13 +214,24 @@ class History:
         return aside
 
     def _charted(self, query: Query, now: float) -> Chart:
+        with self._readable() as store:
+            return chart(store, query, now, self._gauges)
+
+    def _risen(self, since: float) -> list[Rise]:
+        with self._readable() as store:
+            return rises(store, since)
+
+    @contextmanager
+    def _readable(self) -> Iterator[HistoryStore]:
+        """The file; where it could not be opened, what is held."""
         if self._store is not None:
-            return chart(self._store, query, now, self._gauges)
+            yield self._store
+            return
         store = HistoryStore(None, self.zone)
         try:
             for round in self._held.all():
                 store.append(round)
-            return chart(store, query, now, self._gauges)
+            yield store
         finally:
             store.close()
 

@@ -57,3 +57,4 @@ class Parts:
     collectors: Sequence[Collector] = ()
     services: Sequence[Service] = ()
     derived: Sequence[Derived] = ()
+    desk: object = None  # what the system's `routes` answer from

@@ -11,5 +11,6 @@ def all_systems() -> tuple[System, ...]:
     """Every system, in the order of pages and docs. Cheap: heavy parts are imported when they are used."""
     from tallykeep.systems.litellm.system import LITELLM
     from tallykeep.systems.litestream.system import LITESTREAM
+    from tallykeep.systems.pulse.system import PULSE
 
-    return (LITESTREAM, LITELLM)
+    return (LITESTREAM, LITELLM, PULSE)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tallykeep.clock import Clock
+from tallykeep.config.model import Secret
 from tallykeep.metrics import Book, Family
 from tallykeep.runtime.state import StateDirectory
 from tallykeep.runtime.work import Parts
@@ -26,12 +27,22 @@ class Tools:
     state: StateDirectory
 
 
+class Web(NamedTuple):
+    """How a system wants its routes served."""
+
+    host: str
+    port: int
+    setting: str  # that names the port
+    token: Secret = Secret("")  # asked of every client, where there is one
+    origins: tuple[str, ...] = ()  # whose pages may ask from a browser
+
+
 Opener = Callable[[Any, Tools], AbstractAsyncContextManager[Parts]]
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A folder of systems/. `open` and `commands` are "module:name", imported when they are used."""
+    """A folder of systems/. `open`, `commands` and `routes` are "module:name", imported when they are used."""
 
     name: str
     summary: str  # one line for --help
@@ -40,4 +51,7 @@ class System:
     enabled: Callable[[Any], bool]  # do these settings ask for it? (`run SYSTEM` asks outright)
     open: str  # of an Opener
     commands: str = ""  # of a Callable[[argparse.ArgumentParser], None] that adds the system's sub-commands
+    routes: str = ""  # of a Callable[[Any], fastapi.APIRouter] that answers from the desk among its Parts
+    web: Callable[[Any], Web] | None = None  # where its routes are served; the program's own place if it has none
+    any_setting_asks: bool = False  # any variable or key of its section asks for it, defaults included
     needs_state: bool = False  # it must not run where a restart would forget its state

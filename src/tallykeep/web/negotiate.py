@@ -54,6 +54,28 @@ def choose_encoding(accept_encoding: str) -> Encoding:
     return best if weights[best] > 0 else Encoding.IDENTITY
 
 
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether a reply may be packed with gzip."""
+    given = {element.name: element.weight for element in _elements(accept_encoding)}
+    return given.get("gzip", given.get("*", 0.0)) > 0
+
+
+def prefers_html(accept: str) -> bool:
+    """Whether a client would rather have a page than JSON, as browsers would. No preference is one for JSON."""
+    return _prefers(accept, "text/html")
+
+
+def prefers_csv(accept: str) -> bool:
+    """Whether a client would rather have CSV than JSON. No preference is one for JSON."""
+    return _prefers(accept, "text/csv")
+
+
+def _prefers(accept: str, type: str) -> bool:
+    given = {element.name: element.weight for element in _elements(accept)}
+    json = given.get("application/json", given.get("application/*", given.get("*/*", 0.0)))
+    return given.get(type, 0.0) > json
+
+
 def _elements(field: str) -> Iterator[_Range]:
     for element in field.lower().split(","):
         name, *rest = (part.strip() for part in element.split(";"))
