@@ -34,8 +34,6 @@ class Entity(NamedTuple):
     reset: float | None = None  # Unix seconds of the next reset
     blocked: bool | None = None
     models: tuple[str, ...] | None = None  # as listed; () means every known model
-    created: float | None = None  # Unix seconds
-    cycles: bool = False  # spend is set back from time to time
 
     @property
     def labels(self) -> tuple[str, str, str]:

@@ -16,7 +16,6 @@ from typing import Any
 
 from tallykeep.systems.litellm.database import Session
 from tallykeep.systems.litellm.entities import (
-    CUSTOMER,
     KEY,
     KINDS,
     MEMBER,
@@ -47,12 +46,9 @@ class _Columns:
     def __getitem__(self, column: str) -> str:
         return f'{self._letter}."{column}"' if self._schema.has(self._table, column) else _NULL
 
-    def moment(self, column: str) -> str:
-        """A time in Unix seconds; LiteLLM stores UTC without a zone."""
-        return _seconds(self[column])
-
 
 def _seconds(moment: str) -> str:
+    """A time in Unix seconds; LiteLLM stores UTC without a zone."""
     return f"extract(epoch FROM {moment})::float8" if moment != _NULL else f"{_NULL}::float8"
 
 
@@ -63,8 +59,7 @@ def _first(*values: str) -> str:
 
 def statements(schema: Schema) -> dict[Kind, str]:
     """One statement a kind whose table is there. Columns: id, alias, spend, five limits, reset, blocked, models (as
-    JSON), creation, whether spend is set back; of a key then: name, user, team, organization, expiry; of a team:
-    organization, members, admins."""
+    JSON); of a key then: name, user, team, organization, expiry; of a team: organization, members, admins."""
     return {kind: _statement(schema, kind) for kind in KINDS if schema.has(kind.table)}
 
 
@@ -83,14 +78,12 @@ def _statement(schema: Schema, kind: Kind) -> str:
         spend,
         *(_first(own[c], budget[c]) for c in _LIMITS),
         _seconds(_first(own["budget_reset_at"], budget["budget_reset_at"])),
-        blocked,
+        f"COALESCE({blocked}, false)" if blocked != _NULL else _NULL,  # as LiteLLM reads NULL
         f"COALESCE(to_json({models})::text, '[]')" if models != _NULL else _NULL,
-        own.moment("created_at"),
-        f"{_first(own['budget_duration'], budget['budget_duration'])} IS NOT NULL",
     ]
     if kind.kind == KEY:
         columns += [own[c] for c in ("key_name", "user_id", "team_id", "organization_id")]
-        columns.append(own.moment("expires"))
+        columns.append(_seconds(own["expires"]))
     if kind.kind == TEAM:
         columns += [own["organization_id"], *_members(schema, own)]
     return f'SELECT {", ".join(columns)} FROM "{kind.table}" e {join}'  # noqa: S608  # names of this module only
@@ -197,22 +190,18 @@ async def read_everybody(session: Session, schema: Schema) -> Entities:
 
 
 def _entity(kind: str, row: Row) -> Entity:
-    id, alias, spend, budget, soft, parallel, tpm, rpm, reset, blocked, models, created, cycles = row[:13]
-    if blocked is None and kind in (KEY, TEAM, CUSTOMER):
-        blocked = False  # LiteLLM's own reading of NULL
+    id, alias, spend, budget, soft, parallel, tpm, rpm, reset, blocked, models = row[:11]
     allowed = None if models is None else _listed(models)
-    return Entity(
-        kind, id, alias or NONE, spend, budget, soft, parallel, tpm, rpm, reset, blocked, allowed, created, cycles
-    )
+    return Entity(kind, id, alias or NONE, spend, budget, soft, parallel, tpm, rpm, reset, blocked, allowed)
 
 
 def _key(row: Row) -> Key:
-    name, user, team, organization, expires = row[13:]
+    name, user, team, organization, expires = row[11:]
     return Key(row[0], name or NONE, row[1] or NONE, user or "", team or "", organization or "", expires)
 
 
 def _team(row: Row) -> Team:
-    organization, members, admins = row[13:]
+    organization, members, admins = row[11:]
     return Team(row[0], row[1] or NONE, organization or "", members, admins, _listed(row[10] or "[]"))
 
 

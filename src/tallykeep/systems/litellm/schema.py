@@ -43,17 +43,17 @@ NEEDS: Mapping[str, Mapping[str, str]] = {
         "organization_id": "the organization of a request (taken from its team or key instead)",
     },
     "LiteLLM_VerificationToken": {
-        **{column: f"{column} of keys" for column in (*_BUDGET_OF, "expires", "blocked", "created_at")},
+        **{column: f"{column} of keys" for column in (*_BUDGET_OF, "expires", "blocked")},
         "organization_id": "the organization of a key",
         "budget_id": "budgets of keys that stand in a row of their own",
     },
-    "LiteLLM_UserTable": {column: f"{column} of users" for column in (*_BUDGET_OF, "created_at")},
+    "LiteLLM_UserTable": {column: f"{column} of users" for column in _BUDGET_OF},
     "LiteLLM_TeamTable": {
-        **{column: f"{column} of teams" for column in (*_BUDGET_OF, "blocked", "members_with_roles", "created_at")},
+        **{column: f"{column} of teams" for column in (*_BUDGET_OF, "blocked", "members_with_roles")},
         "soft_budget": "soft budgets of teams",
     },
     "LiteLLM_OrganizationTable": {
-        column: f"{column} of organizations" for column in ("budget_id", "spend", "models", "created_at")
+        column: f"{column} of organizations" for column in ("budget_id", "spend", "models")
     },
     "LiteLLM_TeamMembership": {"spend": "spend of team members", "budget_id": "limits of team members"},
     "LiteLLM_OrganizationMembership": {
