@@ -28,7 +28,7 @@ class Reconciling:
         self._database = database
         self._pass: Reconciliation | None = None
         self._due = 0.0  # Unix seconds
-        self._found: Result | None = None
+        self._found: list[Sample] = []
 
     async def step(self, schema: Schema, everybody: Entities, now: float) -> list[Sample]:
         """Go on with the pass, or begin one that is due; what the last one found.
@@ -41,15 +41,15 @@ class Reconciling:
                 self._pass = await self._begun(schema, everybody)
             if self._pass is not None and await self._read(self._pass):
                 async with self._database.session() as session:
-                    self._found = await self._pass.finish(session)
+                    self._found = samples(await self._pass.finish(session))
                 self._pass = None
         except Cancelled as error:
             _log.warning("reconciliation was given up until the next: %s", error)
-            self._pass = self._found = None
+            self._pass, self._found = None, []
         except BaseException:
             self._pass, self._due = None, 0.0  # what it knew of the schema may be wrong
             raise
-        return samples(self._found) if self._found else []
+        return self._found
 
     async def _begun(self, schema: Schema, everybody: Entities) -> Reconciliation:
         begun = Reconciliation(schema, everybody)
