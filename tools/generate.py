@@ -1,4 +1,4 @@
-"""Writes what is generated from the code: the reference pages and the alert rules. `--check` compares only.
+"""Writes what is generated from the code: the reference pages, alert rules and the like. `--check` compares only.
 
 python -m tools.generate            write what has changed
 python -m tools.generate --check    exit with 1 and name what is out of step
@@ -16,6 +16,7 @@ from tallykeep.cli.sections import sections
 from tallykeep.config.reference import settings_page
 from tallykeep.exposition.reference import metrics_reference
 from tallykeep.exposition.rules import alert_rules
+from tallykeep.systems.litellm.role import role_sql
 from tools.commands import commands_page
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +30,7 @@ def generated() -> dict[str, str]:
         f"{REFERENCE}/metrics.md": metrics_reference(groups()),
         f"{REFERENCE}/settings.md": settings_page(sections()),
         f"{REFERENCE}/commands.md": commands_page(),
+        "deploy/litellm/role.sql": role_sql(),
     }
     return pages | {f"{RULES}/{name}.rules.yml": alert_rules({name: families}) for name, families in groups().items()}
 

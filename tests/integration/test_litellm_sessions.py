@@ -1,0 +1,250 @@
+"""Sessions with a real PostgreSQL: what a role needs, what a session leaves behind, TLS, other schemas."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import trustme
+from tests.contract.test_contract_litellm import whole
+from tests.support.litellm import LitellmWatch, Tables, reading
+from tests.support.postgres import MakeDatabase, server_folder
+from tests.support.servers import need
+
+from tallykeep.config.model import Secret
+from tallykeep.demo.postgres import MISSING, PostgresServer, program
+from tallykeep.errors import Refused, Unreachable
+from tallykeep.systems.litellm.address import address_of
+from tallykeep.systems.litellm.database import Cancelled, Database, Limits, Ungranted
+from tallykeep.systems.litellm.opening import connected
+from tallykeep.systems.litellm.settings import DatabaseSettings, LitellmSettings
+
+pytestmark = pytest.mark.server
+ROLE = Path(__file__).parents[2] / "deploy" / "litellm" / "role.sql"
+
+
+def database_at(url: str, **limits: float) -> Database:
+    address = address_of(DatabaseSettings(url=Secret(url)))
+    return Database("default", address.conninfo, address.shown, Limits(**limits), address.schema)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def as_role(postgres: PostgresServer) -> Iterator[Callable[[str], str]]:
+    """Runs role.sql in a database; the URL of that role."""
+    urls = []
+
+    def make(url: str) -> str:
+        with Tables(url) as tables:
+            tables.run(ROLE.read_text())
+        urls.append(url)
+        return postgres.dsn(user="tallykeep", dbname=url.rpartition("/")[2])
+
+    yield make
+    for url in urls:
+        with Tables(url) as tables:
+            tables.run("DROP OWNED BY tallykeep")
+            tables.run("DROP ROLE tallykeep")
+
+
+def figures(page: bytes) -> set[str]:
+    """The lines of a page that do not change by the second."""
+    moving = re.compile(
+        "litellm_(newest_row|key_(hash_)?expiry|budget_reset|checked_until|check_rounds)|litellm_current"
+    )
+    return {
+        line for line in page.decode().splitlines() if line.startswith("litellm_") and not moving.match(line)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("until", [None, "baseline"])
+async def test_the_documented_role_is_enough(
+    litellm_database: MakeDatabase, as_role: Callable[[str], str], tmp_path: Path, until: str | None
+) -> None:
+    """With exactly the grants of role.sql the page is that of the superuser, and no gap is due to the role."""
+    url = litellm_database(until)
+    whole(url)
+    async with LitellmWatch(reading(url), tmp_path / "super") as watch:
+        await watch.works()
+        everything = figures(watch.page())
+    async with LitellmWatch(reading(as_role(url)), tmp_path / "role") as watch:
+        await watch.works()
+        assert figures(watch.page()) == everything
+        assert 'reason="refused"' not in watch.page().decode()
+
+
+async def test_the_documented_role_can_do_nothing_else(
+    litellm_database: MakeDatabase, as_role: Callable[[str], str]
+) -> None:
+    """It reads neither prompts nor passwords, and writes nothing."""
+    with psycopg.connect(as_role(litellm_database()), autocommit=True) as connection:
+        for statement in (
+            'SELECT messages FROM "LiteLLM_SpendLogs"',
+            'SELECT * FROM "LiteLLM_SpendLogs"',
+            'SELECT password FROM "LiteLLM_UserTable"',
+            'SELECT user_email FROM "LiteLLM_UserTable"',
+            'SELECT * FROM "LiteLLM_CredentialsTable"',
+            'DELETE FROM "LiteLLM_SpendLogs"',
+            'UPDATE "LiteLLM_VerificationToken" SET spend = 0',
+            "CREATE TABLE mine (a int)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+
+
+async def test_a_session_can_change_nothing(litellm_database: MakeDatabase) -> None:
+    """Also as superuser: the transaction is read-only, in UTC, with its limits and a name."""
+    database = database_at(litellm_database(), statement_timeout=7, lock_timeout=3)
+    async with database.session() as session:
+        shown = [
+            (await session.rows(f"SELECT current_setting('{name}')"))[0][0]
+            for name in (
+                "transaction_read_only", "TimeZone", "statement_timeout", "lock_timeout", "application_name",
+                "transaction_isolation",
+            )
+        ]  # fmt: skip
+        assert shown == ["on", "UTC", "7s", "3s", "tallykeep", "repeatable read"]
+    with pytest.raises(Exception, match="read-only transaction"):
+        async with database.session() as session:
+            await session.rows('DELETE FROM "LiteLLM_SpendLogs"')
+    await database.close()
+
+
+async def test_a_session_leaves_nothing_behind(litellm_database: MakeDatabase) -> None:
+    """Behind a pooler the connection is another client's next: nothing was set for the session, nothing prepared."""
+    database = database_at(litellm_database(), connections_min=1, connections_max=1)
+    for _ in range(12):
+        async with database.session() as session:
+            await session.rows("SELECT count(*) FROM pg_class WHERE relname = %s", ("x",))
+    pool = database._pool
+    assert pool is not None
+    async with pool.connection() as connection:
+        cursor = await connection.execute(
+            "SELECT (SELECT count(*) FROM pg_prepared_statements), current_setting('statement_timeout'), "
+            "current_setting('TimeZone'), current_setting('default_transaction_read_only')"
+        )
+        assert await cursor.fetchone() == (0, "0", "UTC", "off")
+    await database.close()
+
+
+async def test_a_statement_that_takes_too_long(litellm_database: MakeDatabase) -> None:
+    """It is given up by the server, and the next session works."""
+    database = database_at(litellm_database(), statement_timeout=0.1)
+    with pytest.raises(Cancelled, match="statement timeout"):
+        async with database.session() as session:
+            await session.rows("SELECT pg_sleep(5)")
+    async with database.session() as session:
+        assert await session.rows("SELECT 1") == [(1,)]
+    await database.close()
+
+
+async def test_another_schema_by_url_or_setting(litellm_database: MakeDatabase) -> None:
+    """Tables in a schema of their own are found by `?schema=`, as Prisma writes it, and by the setting."""
+    url = litellm_database()
+    with Tables(url) as tables:
+        tables.run("ALTER SCHEMA public RENAME TO llm")
+    prisma = f"{url}?schema=llm&connection_limit=10&pool_timeout=60&pgbouncer=true"
+    settings = LitellmSettings()
+    for one in (DatabaseSettings(url=Secret(prisma)), DatabaseSettings(url=Secret(url), schema="llm")):
+        database = connected(one, settings)
+        assert not (await database.schema()).lacking()
+        await database.close()
+    database = connected(DatabaseSettings(url=Secret(url)), settings)
+    assert (await database.schema()).lacking()
+    await database.close()
+
+
+async def test_grants_revoked_between_probe_and_statement(
+    litellm_database: MakeDatabase, postgres: PostgresServer
+) -> None:
+    """A table that may not be read is a refusal that says what to grant."""
+    url = litellm_database()
+    name = url.rpartition("/")[2]
+    with Tables(url) as tables:
+        tables.run(f"CREATE ROLE nobody_{name} LOGIN")
+        try:
+            database = database_at(postgres.dsn(user=f"nobody_{name}", dbname=name))
+            with pytest.raises(Ungranted, match="grant the role SELECT"):
+                async with database.session() as session:
+                    await session.rows('SELECT 1 FROM "LiteLLM_SpendLogs"')
+            await database.close()
+        finally:
+            tables.run(f"DROP ROLE nobody_{name}")
+
+
+async def test_no_connection_left() -> None:
+    """Nobody there: unreachable at once, without the password in the message."""
+    database = database_at("postgresql://postgres:hush@127.0.0.1:1/litellm")
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1/litellm.*check host, port") as caught:
+        async with database.session():
+            pass
+    assert "hush" not in str(caught.value)
+
+
+# --- TLS
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def tls_postgres(authority: trustme.CA) -> Iterator[PostgresServer]:
+    """A server that speaks TLS with a certificate for localhost."""
+    need(str(program("postgres")), MISSING)
+    with server_folder() as folder:
+        server = PostgresServer(folder, fast=True)
+        server.start()
+        server.stop()
+        certificate = authority.issue_cert("localhost")
+        pem, key = server.data / "server.crt", server.data / "server.key"
+        pem.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+        key.write_bytes(certificate.private_key_pem.bytes())
+        owner = server.data.stat()
+        for file in (pem, key):
+            subprocess.run(["chown", f"{owner.st_uid}:{owner.st_gid}", str(file)], check=True)
+            file.chmod(0o600)
+        (server.data / "postgresql.auto.conf").open("a").write("ssl = on\n")
+        server.start()
+        yield server
+        server.stop()
+
+
+async def test_tls_checks_certificate_and_name(
+    tls_postgres: PostgresServer, authority: trustme.CA, tmp_path: Path
+) -> None:
+    """verify-full takes the authority's certificate for that name, and no other authority or name."""
+    ca, other = tmp_path / "ca.pem", tmp_path / "other.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    trustme.CA().cert_pem.write_to_path(str(other))
+
+    async def encrypted(host: str, root: Path) -> bool:
+        one = DatabaseSettings(
+            host=host, port=tls_postgres.port, dbname="postgres", sslmode="verify-full", sslrootcert=root
+        )
+        database = connected(one, LitellmSettings())
+        try:
+            async with database.session() as session:
+                [(ssl,)] = await session.rows("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+                return bool(ssl)
+        finally:
+            await database.close()
+
+    assert await encrypted("localhost", ca)
+    with pytest.raises(Unreachable, match="certificate"):
+        await encrypted("localhost", other)
+    with pytest.raises(Unreachable, match="certificate"):
+        await encrypted("127.0.0.1", ca)
+
+
+async def test_tls_that_is_required_and_not_offered(postgres: PostgresServer) -> None:
+    """A server without TLS is not spoken to where it is required."""
+    one = DatabaseSettings(host="127.0.0.1", port=postgres.port, dbname="postgres", sslmode="require")
+    database = connected(one, LitellmSettings())
+    with pytest.raises((Unreachable, Refused), match="SSL"):
+        async with database.session():
+            pass
