@@ -1,0 +1,1 @@
+"""Kafka: topics backed up and restored byte for byte."""

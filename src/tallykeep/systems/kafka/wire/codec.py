@@ -1,0 +1,141 @@
+"""The five codecs of record batches: how large their records are uncompressed, and the records themselves.
+
+`uncompressed_size` reads the codec's own length fields where a frame has them and decompresses, keeping nothing,
+where it has none; `pieces` yields at most 1 MiB at a time, so that no batch can fill the memory by promising little.
+Producers differ: Java writes zstd without a content size, LZ4 without one, snappy in xerial blocks; librdkafka
+writes raw snappy.
+Sources: RFC 8878 (zstd); LZ4 frame format 1.6.3; snappy-java, SnappyOutputStream; snappy format description;
+Apache Kafka, org.apache.kafka.common.compress. As there, bytes behind an LZ4 frame are ignored.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
+
+import cramjam
+import lz4.frame
+import zstandard
+
+from tallykeep.systems.kafka.wire import snappy, zstd
+from tallykeep.systems.kafka.wire.error import BatchError
+from tallykeep.systems.kafka.wire.header import Codec
+
+PIECE = 1 << 20  # bytes
+_GZIP = 16 + zlib.MAX_WBITS
+_LZ4_CONTENT_SIZE = 0x08  # flag: eight bytes of content size follow the descriptor
+_BROKEN = (zlib.error, RuntimeError, zstandard.ZstdError, cramjam.DecompressionError, ValueError)
+
+
+def uncompressed_size(codec: Codec, payload: memoryview) -> int:
+    """Bytes of the records in `payload`. Blocks where it has to decompress: call it off the loop.
+
+    Raises: BatchError (bad_payload).
+    """
+    known = _announced(codec, payload)
+    return sum(map(len, pieces(codec, payload))) if known is None else known
+
+
+def announces_size(codec: Codec, payload: memoryview) -> bool:
+    """Whether `uncompressed_size` is a look at length fields only. Raises: BatchError (bad_payload)."""
+    return _announced(codec, payload) is not None
+
+
+def pieces(codec: Codec, payload: memoryview) -> Iterator[bytes]:
+    """The records of `payload`, uncompressed, in pieces. Raises: BatchError (bad_payload)."""
+    if codec is Codec.NONE:
+        yield bytes(payload)
+        return
+    try:
+        yield from _READERS[codec](payload)
+    except _BROKEN as error:
+        raise BatchError("bad_payload", f"{codec.name.lower()} records do not decompress: {error}") from None
+
+
+def decompress(codec: Codec, payload: memoryview, limit: int) -> bytes:
+    """The records of `payload`, uncompressed. Raises: BatchError (bad_payload), also beyond `limit` bytes."""
+    parts, size = [], 0
+    for piece in pieces(codec, payload):
+        size += len(piece)
+        if size > limit:
+            raise BatchError("bad_payload", f"{len(payload)} bytes of records become more than {limit} uncompressed")
+        parts.append(piece)
+    return b"".join(parts)
+
+
+def compress(codec: Codec, data: bytes) -> bytes:
+    """`data` as the payload of a batch that any client can read, with its size announced where the codec can."""
+    return _WRITERS[codec](data)
+
+
+def _announced(codec: Codec, payload: memoryview) -> int | None:
+    """What the frame says, or None where it does not say."""
+    if codec is Codec.NONE:
+        return len(payload)
+    if codec is Codec.ZSTD:
+        return zstd.content_size(payload)
+    if codec is Codec.SNAPPY:
+        return sum(size for size, _ in snappy.blocks(payload))
+    if codec is Codec.LZ4 and len(payload) >= 14 and payload[4] & _LZ4_CONTENT_SIZE:
+        return int.from_bytes(payload[6:14], "little")
+    return None
+
+
+def _gunzip(payload: memoryview) -> Iterator[bytes]:
+    """Members one after another, as GZIPInputStream reads them; what follows the last one is ignored."""
+    rest: bytes | memoryview = payload
+    while True:
+        member = zlib.decompressobj(_GZIP)
+        while not member.eof:
+            piece = member.decompress(rest, PIECE)
+            if not piece and not member.unconsumed_tail and not member.eof:
+                raise ValueError("the stream is cut")
+            if piece:
+                yield piece
+            rest = member.unconsumed_tail
+        rest = member.unused_data
+        if rest[:2] != b"\x1f\x8b":
+            return
+
+
+def _unlz4(payload: memoryview) -> Iterator[bytes]:
+    frame = lz4.frame.LZ4FrameDecompressor()
+    rest = bytes(payload)
+    while not frame.eof:
+        piece = frame.decompress(rest, max_length=PIECE)
+        rest = b""
+        if piece:
+            yield piece
+        elif not frame.eof and frame.needs_input:
+            raise ValueError("the frame is cut")
+
+
+def _unzstd(payload: memoryview) -> Iterator[bytes]:
+    for frame in zstd.frames(payload):
+        reader = zstandard.ZstdDecompressor().stream_reader(payload[frame.start : frame.end])
+        while piece := reader.read(PIECE):
+            yield piece
+
+
+def _unsnappy(payload: memoryview) -> Iterator[bytes]:
+    for size, block in snappy.blocks(payload):
+        piece = bytes(cramjam.snappy.decompress_raw(block))
+        if len(piece) != size:
+            raise ValueError(f"a block of {size} bytes became {len(piece)}")
+        yield piece
+
+
+_READERS: dict[Codec, Callable[[memoryview], Iterator[bytes]]] = {
+    Codec.GZIP: _gunzip,
+    Codec.SNAPPY: _unsnappy,
+    Codec.LZ4: _unlz4,
+    Codec.ZSTD: _unzstd,
+}
+_WRITERS: dict[Codec, Callable[[bytes], bytes]] = {
+    Codec.NONE: bytes,
+    Codec.GZIP: lambda data: gzip.compress(data, 6, mtime=0),
+    Codec.SNAPPY: snappy.compress,
+    Codec.LZ4: lambda data: bytes(lz4.frame.compress(data, block_size=lz4.frame.BLOCKSIZE_MAX64KB, block_linked=False)),
+    Codec.ZSTD: lambda data: zstandard.ZstdCompressor(level=3).compress(data),
+}
