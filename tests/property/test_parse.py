@@ -45,8 +45,10 @@ def sample_lines(draw: st.DrawFn, openmetrics: bool = False) -> str:
     """A line of a sample: labels in any order, with every freedom the formats leave."""
     name, labels = draw(NAMES), draw(st.dictionaries(LABELS, VALUES, max_size=4))
     pairs = draw(st.permutations([f'{key}="{escaped(value)}"' for key, value in labels.items()]))
-    comma = "," if pairs and not openmetrics and draw(st.booleans()) else ""
-    braces = "{" + ",".join(pairs) + comma + "}" if pairs or draw(st.booleans()) else ""
+    may_end_with_comma = bool(pairs) and not openmetrics
+    comma = draw(st.sampled_from(["", ","])) if may_end_with_comma else ""
+    empty = draw(st.sampled_from(["", "{}"]))
+    braces = "{" + ",".join(pairs) + comma + "}" if pairs else empty
     gap = " " if openmetrics else draw(st.sampled_from([" ", " ", "  ", "\t", " \t"]))
     moment = draw(st.sampled_from(["", "", "", " 1700000000123", " 0", " -5"]))
     before, after = (

@@ -34,6 +34,9 @@ BUSY = 5.0  # seconds to wait for another process that reads or backs up the fil
 _WAL_KEPT = 64 << 20  # bytes of write-ahead log that stay on disk
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_REMEMBER = (
+    "INSERT INTO memory VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value, seen = excluded.seen"
+)
 
 
 class HistoryStore:
@@ -153,7 +156,11 @@ class HistoryStore:
         if not round.points:
             return
         ids = self._ids
-        rows = [(moment, ids.get(p[:2]) or self.number_of(*p[:2], gauge=p.gauge), *p[2:4]) for p in round.points]
+        rows = [
+            (moment, ids.get((target, series)) or self.number_of(target, series, gauge=gauge), value, delta)
+            for target, series, value, delta, gauge in round.points
+        ]
+        rows.sort()  # by id, as they lie in the file
         self.db.executemany("INSERT OR REPLACE INTO point VALUES (?, ?, ?, ?)", rows)
         day = int(midnight(local_date(round.moment, self.zone), self.zone))
         roll_up(self.db, moment, round.quarter, day)
