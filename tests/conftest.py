@@ -9,7 +9,7 @@ import pytest
 
 pytest_plugins = ["tests.support.servers", "tests.support.postgres", "tests.support.kafka"]
 
-_SETTINGS = ("AWS_", "S3_", "TALLYKEEP_", "LITESTREAM_", "LOCAL_LTX_", "METRICS_", "OTEL_")
+_SETTINGS = ("AWS_", "S3_", "TALLYKEEP_", "LITESTREAM_", "LITELLM_", "LOCAL_LTX_", "METRICS_", "OTEL_")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -108,7 +108,8 @@ _SUMMARY = _object(
 _METRIC = _object("The figure.", {"name": {"type": "string"}, "value": _NUMBER, "last_scrape": _MOMENT})
 _UNKNOWN = _object(
     "No figure of that name.",
-    {"error": {"type": "string"}, "available": {"type": "array", "items": {"type": "string"}}},
+    {"error": {"type": "string"}},
+    {"available": {"type": "array", "items": {"type": "string"}, "description": "The published names."}},
 )
 _HISTORY = _object(
     "One snapshot a scrape, newest last.",
