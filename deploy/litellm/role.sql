@@ -34,7 +34,7 @@ BEGIN
         ('LiteLLM_TeamMembership', ARRAY[
             'spend', 'budget_id', 'team_id', 'user_id']),
         ('LiteLLM_OrganizationMembership', ARRAY[
-            'spend', 'budget_id', 'organization_id', 'user_id', 'created_at']),
+            'budget_id', 'organization_id', 'user_id', 'created_at']),
         ('LiteLLM_EndUserTable', ARRAY[
             'spend', 'budget_id', 'blocked', 'user_id', 'alias']),
         ('LiteLLM_BudgetTable', ARRAY[

@@ -71,7 +71,8 @@ def _statement(schema: Schema, kind: Kind) -> str:
     spend, blocked, models = (own[c] if c in kind.has else _NULL for c in ("spend", "blocked", "models"))
     alias = kind.alias
     if kind.kind == MEMBER:
-        alias = '(SELECT u.user_alias FROM "LiteLLM_UserTable" u WHERE u.user_id = e.user_id)'
+        alias = "u.user_alias"
+        join += ' LEFT JOIN "LiteLLM_UserTable" u ON u.user_id = e.user_id'
     columns = [
         kind.id,
         alias,

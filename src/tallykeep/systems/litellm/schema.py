@@ -56,9 +56,7 @@ NEEDS: Mapping[str, Mapping[str, str]] = {
         column: f"{column} of organizations" for column in ("budget_id", "spend", "models")
     },
     "LiteLLM_TeamMembership": {"spend": "spend of team members", "budget_id": "limits of team members"},
-    "LiteLLM_OrganizationMembership": {
-        "spend": "spend of organization members", "budget_id": "limits of organization members",
-    },
+    "LiteLLM_OrganizationMembership": {"budget_id": "limits of organization members"},
     "LiteLLM_EndUserTable": {
         "spend": "spend of customers", "budget_id": "limits of customers", "blocked": "blocked customers",
     },
