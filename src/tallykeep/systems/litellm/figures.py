@@ -14,6 +14,7 @@ from tallykeep.systems.litellm import families as f
 from tallykeep.systems.litellm.cells import MICRO, NANO, Axis, Series, Sums
 from tallykeep.systems.litellm.entities import KEY, NONE, ORGANIZATION, TEAM, USER, Entities
 from tallykeep.systems.litellm.groups import Groups, Labels, by
+from tallykeep.systems.litellm.rows import UNKNOWN_MODEL
 from tallykeep.systems.litellm.states import States, key_counts
 from tallykeep.systems.litellm.tally import Tally
 
@@ -59,7 +60,7 @@ class Wide:
     def update(self, everybody: Entities, renamed: bool) -> None:
         """Take up the groups that changed; after a renaming, all."""
         sums = self._groups.sums
-        for group in list(sums) if renamed else self._groups.changed:
+        for group in {*self._groups.changed, *sums} if renamed else self._groups.changed:
             if group in sums:
                 labels = group if self._labels is None else self._labels(group, everybody)
                 self.samples[group] = Sample(self._family, labels, dollars(sums[group]))
@@ -113,7 +114,7 @@ class Figures:
         for window in self._tally.windows.values():
             window.touched.clear()
         self._tally.counted.clear()
-        seen = {labels[0] for labels in self._models.sums}
+        seen = {labels[0] for labels in self._models.sums} - {UNKNOWN_MODEL}
         self._states.update(everybody, frozenset(seen | {model for model, _ in everybody.models}))
 
     def samples(self, now: float) -> Iterator[Sample]:
@@ -187,6 +188,8 @@ def _spend(cells: Mapping[Labels, Sums]) -> Iterator[Sample]:
     for labels, sums in by(cells, 1).items():
         yield Sample(f.PROVIDER_SPEND, labels, dollars(sums))
     for model, provider in by(cells, 0, 1):
+        if model == UNKNOWN_MODEL:
+            continue  # requests that failed before a model was found
         yield Sample(f.MODEL_INFO, (model, provider, "log"), 1.0)
 
 
