@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -28,6 +28,8 @@ from tallykeep.systems.litellm.families import FAMILIES
 from tallykeep.systems.litellm.opening import open_litellm
 from tallykeep.systems.litellm.settings import DatabaseSettings, LitellmSettings
 from tallykeep.systems.system import Tools
+from tallykeep.web.app import MetricsApp
+from tallykeep.web.listener import Listener
 
 
 def reading(*urls: str, interval: float = 0.3, **more: Any) -> LitellmSettings:
@@ -93,6 +95,18 @@ class LitellmWatch(Watch):
         """Names of the families that have samples on the page."""
         lines = self.page().decode().splitlines()
         return {line.split()[2] for line in lines if line.startswith("# TYPE ")}
+
+
+@asynccontextmanager
+async def serving(watch: LitellmWatch) -> AsyncIterator[int]:
+    """The port on 127.0.0.1 at which its page is served."""
+    app = MetricsApp(watch.board, watch.book, watch.clock, watch.health)
+    listener = Listener(app, "127.0.0.1", 0, setting="METRICS_PORT")
+    await listener.start()
+    try:
+        yield listener.port
+    finally:
+        await listener.stop()
 
 
 BOOKED = ("check_rounds_total", "repaired_blocks_total")  # counted by the program itself: they stay
