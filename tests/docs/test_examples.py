@@ -58,6 +58,18 @@ def test_example_variables_load() -> None:
     assert [target.name for target in config.section("litestream").targets] == ["default"]
 
 
+def test_example_variables_of_litellm_load(tmp_path: Path) -> None:
+    """The LiteLLM example's variables describe the default database; its password comes from a file."""
+    lines = (ROOT / "examples/05-litellm/tallykeep.env").read_text().splitlines()
+    variables = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    variables["LITELLM_DB_PASSWORD_FILE"] = str(tmp_path / "password")
+    (tmp_path / "password").write_text("secret\n")
+    config = load(SECTIONS, variables)
+    assert not config.warnings
+    [database] = config.section("litellm").databases
+    assert (database.host, database.password.reveal()) == ("db.example.com", "secret")
+
+
 def test_every_example_is_listed() -> None:
     """Every numbered folder stands in the examples' README."""
     readme = (ROOT / "examples/README.md").read_text()

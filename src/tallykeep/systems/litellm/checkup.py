@@ -144,7 +144,8 @@ async def examine(database: Database, checkup: Checkup, now: float, max_age: flo
     async with database.session() as session:
         await _who(session, checkup, now)
         checkup.writable = [table for (table,) in await session.rows(_WRITABLE, ([*{**REQUIRED, **NEEDS}],))]
-    checkup.era = next((month for month, table, column in ERAS if schema.has(table, column)), "unknown")
+    there = (month for month, *place in ERAS if schema.has(*place) or tuple(place) in schema.refused)
+    checkup.era = next(there, "unknown")
     lacking, gaps = schema.lacking(), schema.gaps()
     checkup.unreadable = [gap.what for gap in (*lacking, *gaps) if gap.reason == REFUSED]
     checkup.missing = [gap.says for gap in gaps if gap.reason == ABSENT]
