@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.support.documents import ROOT, Block, blocks, documents, name
 
-from tallykeep.config.load import PROGRAM, load
-from tallykeep.config.program import ProgramSettings
+from tallykeep.cli.sections import sections
+from tallykeep.config.load import load
 from tallykeep.systems import all_systems
 from tallykeep.web.webconfig import read_web_config
 
@@ -19,7 +18,7 @@ WEB_CONFIGS = [
     *(path.read_text() for path in ROOT.glob("examples/**/web.config.yml")),
     *(b.text for page in documents() for b in blocks(page, "yaml") if b.text.startswith("# web.config.yml")),
 ]
-SECTIONS: dict[str, type[Any]] = {PROGRAM: ProgramSettings, **{s.name: s.settings for s in all_systems()}}
+SECTIONS = sections()
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
