@@ -23,6 +23,7 @@ import psycopg
 from psycopg import sql
 
 from tallykeep.demo.litellm_account import Account
+from tallykeep.demo.litellm_page import GatewayPage
 from tallykeep.demo.litellm_rows import PICO, Drawer, Request, Writer, columns
 from tallykeep.demo.litellm_world import SMALL, Size, World, at, rows_of
 
@@ -64,10 +65,11 @@ class Traffic:
         bounds: Sequence[float] = (),
         padding: int = 200,
         keep_account: bool = True,
+        page: GatewayPage | None = None,
     ) -> None:
         """`now` (Unix seconds) is when the world is made; `bounds` are those of the account's histogram in seconds.
 
-        Without `keep_account` a million rows cost no memory.
+        Without `keep_account` a million rows cost no memory. Live rows are counted on `page` as well.
         """
         self._connection = psycopg.connect(dsn, options="-c TimeZone=UTC -c synchronous_commit=on")
         self._columns = self._read_columns()
@@ -82,6 +84,7 @@ class Traffic:
         has_organization = "organization_id" in self._columns[SPEND_LOGS]
         self.account = Account(bounds, organization_column=has_organization)
         self._keep_account = keep_account
+        self._page = page
         self._live = Drawer(self.world, seed, "live")
         self._pending: list[tuple[float, int, Request]] = []  # by the moment their batch is ready, Unix seconds
         self._order = itertools.count()
@@ -189,6 +192,8 @@ class Traffic:
                 self._spend(spent, batch, within_cycle=False)
                 self._charge(spent)
             self._remember(batch)
+            if self._page is not None:
+                self._page.add(batch)
 
     def delete_before(self, moment: float) -> int:
         """Delete the rows that began before then (Unix seconds), as retention does; how many."""
