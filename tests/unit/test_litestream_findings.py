@@ -11,6 +11,7 @@ from tests.support.replicas import listing, replica
 from tallykeep.systems.litestream.drill_result import DrillResult
 from tallykeep.systems.litestream.findings import Findings
 from tallykeep.systems.litestream.inventory import Inventory
+from tallykeep.systems.litestream.known import Listed
 from tallykeep.systems.litestream.report import Reason, Report, Verdict
 from tallykeep.systems.litestream.verdict import judge
 
@@ -19,7 +20,7 @@ BASE = key(9, 1, 1)
 
 def looking_at(root: Path) -> Findings:
     findings = Findings()
-    findings.look(Inventory(listing(root)))
+    findings.look(Listed.of(Inventory(listing(root))))
     return findings
 
 
@@ -67,7 +68,7 @@ def test_malformed_until_a_new_base(tmp_path: Path) -> None:
     findings.drilled(DrillResult("failed", "compare", "3 pages differ", base=BASE))
     assert verdict(findings).restorable_txid is None
     (root / key(9, 1, 2)).write_bytes((root / BASE).read_bytes())
-    findings.look(Inventory(listing(root)))
+    findings.look(Listed.of(Inventory(listing(root))))
     assert verdict(findings).reasons == ()
 
 
@@ -78,6 +79,6 @@ def test_an_object_written_anew_is_unknown_again(tmp_path: Path) -> None:
     findings.drilled(DrillResult("failed", "decode", base=BASE, corrupt={BASE: "checksum"}))
     assert findings.sweep_result == "corrupt"
     os.utime(root / BASE, (1, 1))
-    findings.look(Inventory(listing(root)))
+    findings.look(Listed.of(Inventory(listing(root))))
     assert findings.sweep_result == "unknown"
     assert not findings.read

@@ -8,9 +8,10 @@ from tests.support.replicas import replica
 
 from tallykeep.storage.local import LocalStore
 from tallykeep.storage.metered import MeteredStore, Request
-from tallykeep.systems.litestream.findings import Findings, identity
+from tallykeep.systems.litestream.findings import Findings
 from tallykeep.systems.litestream.headers import Headers
 from tallykeep.systems.litestream.inventory import Inventory, LtxFile
+from tallykeep.systems.litestream.known import identity
 
 
 async def listed(folder: Path) -> list[LtxFile]:

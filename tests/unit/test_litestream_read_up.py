@@ -14,6 +14,7 @@ from tallykeep.runtime.state import StateDirectory
 from tallykeep.storage.local import LocalStore
 from tallykeep.systems.litestream.drilling import list_inventory
 from tallykeep.systems.litestream.findings import Findings
+from tallykeep.systems.litestream.known import Listed
 from tallykeep.systems.litestream.report import Reason, Verdict
 from tallykeep.systems.litestream.sweep import Sweep
 from tallykeep.systems.litestream.verdict import judge
@@ -32,7 +33,7 @@ class Watched:
         )  # fmt: skip
 
     async def look(self) -> None:
-        self.findings.look(await list_inventory(self.store))
+        self.findings.look(Listed.of(await list_inventory(self.store)))
 
     def hide(self, *names: str) -> None:
         for name in names:

@@ -16,6 +16,7 @@ from tallykeep.storage.local import LocalStore
 from tallykeep.storage.store import Store
 from tallykeep.systems.litestream.drilling import list_inventory
 from tallykeep.systems.litestream.findings import Findings
+from tallykeep.systems.litestream.known import Listed
 from tallykeep.systems.litestream.sweep import CORRUPT_AGAIN, Sweep
 
 DAY = 86400.0
@@ -37,7 +38,7 @@ class Scene:
         )  # fmt: skip
 
     async def look(self) -> None:
-        self.findings.look(await list_inventory(self.store))
+        self.findings.look(Listed.of(await list_inventory(self.store)))
 
     async def step(self) -> list[str]:
         """List, sweep once, and say which files were read to their end."""
@@ -96,7 +97,9 @@ async def test_corruption(case: str, result: str, reason: str, tmp_path: Path) -
     found = scene(case, tmp_path)
     await found.step()
     assert found.findings.sweep_result == result
-    assert [(count.reason, count.files) for count in found.findings.corrupt_counts()] == [(reason, 1)]
+    known = found.findings.known()
+    assert known is not None
+    assert [(count.reason, count.files) for count in known.corrupt_counts()] == [(reason, 1)]
 
 
 async def test_missing_pages(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from tallykeep.metrics import Book, Catalogue
 from tallykeep.runtime import families
 from tallykeep.runtime import logging as logs
 from tallykeep.runtime.board import Board
+from tallykeep.runtime.collecting import collect_rarely
 from tallykeep.runtime.health import Health
 from tallykeep.runtime.runner import Runner
 from tallykeep.runtime.signals import leave_within, stop_requested
@@ -132,6 +133,7 @@ async def _serve(program: ProgramSettings, config: Config, systems: Sequence[Sys
         services.extend(kept.services)
         await serve_api(stack, program, opened, health, web, kept.histories)
         stack.push_async_callback(supervisor.stop)
+        collect_rarely()
         supervisor.start(services)
         collecting = asyncio.create_task(runner.run(), name="runner")
         stack.push_async_callback(stop_tasks, [collecting])

@@ -19,11 +19,11 @@ from tallykeep.clock import Clock, SystemClock
 from tallykeep.errors import NotFound, StoreError
 from tallykeep.storage.store import Store
 from tallykeep.systems.litestream import local_side
-from tallykeep.systems.litestream.coverage import cover
 from tallykeep.systems.litestream.drill_result import DrillResult
 from tallykeep.systems.litestream.drilling import list_inventory
-from tallykeep.systems.litestream.findings import Evidence, Findings
+from tallykeep.systems.litestream.findings import Findings
 from tallykeep.systems.litestream.inventory import LtxFile
+from tallykeep.systems.litestream.known import Evidence, Listed
 from tallykeep.systems.litestream.levels import SNAPSHOT
 from tallykeep.systems.litestream.ltx.error import LtxError
 from tallykeep.systems.litestream.ltx.header import HEADER_SIZE, Header
@@ -95,7 +95,7 @@ class Check:
         return report
 
     async def _list(self) -> None:
-        self._look.findings.look(await list_inventory(self._store))
+        self._look.findings.look(Listed.of(await list_inventory(self._store)))
 
     async def _is_stale(self) -> bool:
         """Whether the replica lacks a TXID that the local side has had for longer than the grace period."""
@@ -155,7 +155,7 @@ class Check:
 
     def _plan_was_read(self) -> bool:
         findings = self._look.findings
-        return findings.plan is not None and cover(findings.plan.files, findings.evidence().pages) is not None
+        return findings.cover is not None
 
     async def _dated(self, report: Report) -> Report:
         """Times as the headers have them: on object stores a listing shows the time of the upload."""

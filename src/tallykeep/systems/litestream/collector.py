@@ -16,8 +16,8 @@ from tallykeep.clock import Clock
 from tallykeep.errors import Unreachable
 from tallykeep.metrics import UNKNOWN, Sample
 from tallykeep.systems.litestream import families
-from tallykeep.systems.litestream.findings import Evidence
 from tallykeep.systems.litestream.inventory import Inventory
+from tallykeep.systems.litestream.known import Known
 from tallykeep.systems.litestream.levels import RAW, SNAPSHOT
 from tallykeep.systems.litestream.listing import RemoteListing, Sight, raw_file
 from tallykeep.systems.litestream.local_side import LocalFiles
@@ -63,20 +63,17 @@ class VerdictCollector:
         sight = self._sight
         assert sight.remote is not None and sight.report is not None
         with sight.report.reading():
-            known = await sight.remote.settled() is not None
+            listed = await sight.remote.settled() is not None
             local = await sight.local.settled() if sight.local else None
-            inventory, plan, evidence = sight.findings.inventory, sight.findings.plan, sight.findings.evidence()
-            if not known or inventory is None or plan is None:
-                report = None
-            else:
-                report = await in_thread(self._judged, inventory, plan, evidence, local)
+            found = sight.findings.known() if listed else None
+            report, samples = (None, ()) if found is None else await in_thread(self._judged, found, local)
             sight.report.saw(report)
-        if report is None or inventory is None or plan is None:
+        if report is None:
             yield families.VERDICT(UNKNOWN, target=self.target)
             yield families.REASON(1, target=self.target, reason=Reason.UNREACHABLE)
             return
         self._say(report)
-        for sample in self._samples(report, inventory, plan, local):
+        for sample in samples:
             yield sample
 
     def _say(self, report: Report) -> None:
@@ -89,11 +86,13 @@ class VerdictCollector:
         text = "; ".join((f"the replica is {report.verdict}", *explained(report), *notes))
         _log.log(logging.INFO if sound else logging.WARNING, "%s: %s", self.target, text, extra={"target": self.target})
 
-    def _judged(self, inventory: Inventory, plan: Plan, evidence: Evidence, local: Inventory | None) -> Report:
-        report = judge(self.target, inventory, evidence, plan=plan)
-        if local is None or not report.newest_txid or not self._is_stale(local, report):
-            return report
-        return replace(report, reasons=ordered({*report.reasons, Reason.STALE}))
+    def _judged(self, found: Known, local: Inventory | None) -> tuple[Report, Sequence[Sample]]:
+        """The verdict and its figures, all from one listing."""
+        inventory, plan = found.listed.inventory, found.listed.plan
+        report = judge(self.target, inventory, found.evidence(), plan=plan)
+        if local is not None and report.newest_txid and self._is_stale(local, report):
+            report = replace(report, reasons=ordered({*report.reasons, Reason.STALE}))
+        return report, tuple(self._samples(report, inventory, plan, local))
 
     def _is_stale(self, local: Inventory, report: Report) -> bool:
         """Whether the local side has had a TXID for too long that is in no file of the replica."""
@@ -176,10 +175,10 @@ class RpoCollector:
         inventory, txid = self._sight.findings.inventory, report.restorable_txid
         if inventory is None or txid is None:
             return None
-        raw = raw_file(inventory, txid)
+        raw = await in_thread(raw_file, inventory, txid)
         if raw is not None and (header := await self._remote.header(raw)) is not None:
             return header
-        files = make_plan(inventory, txid=txid).files
+        files = (await in_thread(make_plan, inventory, txid=txid)).files
         return await self._remote.header(files[-1]) if files else None
 
     def _measured(self, known: bool, header: Header | None) -> Exposure:

@@ -7,7 +7,7 @@ a fact about the past and stays, with its date.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from tallykeep.metrics import UNKNOWN, Book, Sample
 from tallykeep.storage.metered import Request
@@ -15,9 +15,11 @@ from tallykeep.systems.litestream import families
 from tallykeep.systems.litestream.collector import WAITING
 from tallykeep.systems.litestream.drill_result import DrillResult
 from tallykeep.systems.litestream.inventory import Inventory
+from tallykeep.systems.litestream.known import Known
 from tallykeep.systems.litestream.listing import Sight
 from tallykeep.systems.litestream.sources import Source
 from tallykeep.systems.litestream.verifying import Checked
+from tallykeep.threads import in_thread
 
 SWEEP_COLLECTOR = "litestream_sweep"
 DRILL_COLLECTOR = "litestream_drill"
@@ -48,12 +50,19 @@ class SweepFigures:
             yield families.SWEEP_RESULT(UNKNOWN, target=target)
             return
         await findings.read_up(min(READING, self.interval / 2))
-        yield families.SWEEP_RESULT(findings.sweep_result, target=target)
-        yield families.UNVERIFIED_FILES(findings.unverified_files, target=target)
-        for level, reason, files in findings.corrupt_counts():
-            yield families.CORRUPT_FILES(files, target=target, level=level, reason=reason)
-        if (cover := findings.cover) is not None:
-            yield families.MISSING_PAGES(len(cover.missing), target=target)
+        known = findings.known()
+        assert known is not None
+        for sample in await in_thread(lambda: tuple(_swept(target, known))):
+            yield sample
+
+
+def _swept(target: str, known: Known) -> Iterator[Sample]:
+    yield families.SWEEP_RESULT(known.sweep_result, target=target)
+    yield families.UNVERIFIED_FILES(known.unverified_files, target=target)
+    for level, reason, files in known.corrupt_counts():
+        yield families.CORRUPT_FILES(files, target=target, level=level, reason=reason)
+    if (cover := known.cover()) is not None:
+        yield families.MISSING_PAGES(len(cover.missing), target=target)
 
 
 class DrillFigures:

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 
 from tallykeep.errors import NotFound
 from tallykeep.storage.store import Store
-from tallykeep.systems.litestream.findings import Findings, Identity, identity
+from tallykeep.systems.litestream.findings import Findings
 from tallykeep.systems.litestream.inventory import LtxFile
+from tallykeep.systems.litestream.known import Identity, identity
 from tallykeep.systems.litestream.ltx.error import LtxError
 from tallykeep.systems.litestream.ltx.header import HEADER_SIZE, Header
 

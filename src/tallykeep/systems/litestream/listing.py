@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from tallykeep.errors import Refused, StoreError
 from tallykeep.metrics import Sample
 from tallykeep.storage.store import Store
-from tallykeep.systems.litestream.findings import Findings, by_identity
+from tallykeep.systems.litestream.findings import Findings
 from tallykeep.systems.litestream.headers import Headers
 from tallykeep.systems.litestream.inventory import Inventory, LtxFile
+from tallykeep.systems.litestream.known import Listed
 from tallykeep.systems.litestream.levels import RAW, SNAPSHOT
 from tallykeep.systems.litestream.ltx.header import Header
-from tallykeep.systems.litestream.plan import Plan, find_reach, make_plan
+from tallykeep.systems.litestream.plan import Plan, find_reach
 from tallykeep.systems.litestream.report import Report
 from tallykeep.systems.litestream.sources import LOCAL, REMOTE, Source
 from tallykeep.systems.litestream.targets import Target
@@ -106,9 +107,9 @@ class RemoteListing(Listing):
 
     async def _look(self, inventory: Inventory) -> tuple[Sample, ...]:
         samples = await super()._look(inventory)
-        plan = await in_thread(make_plan, inventory)
-        self._sight.findings.look(inventory, plan, await in_thread(by_identity, inventory))
-        await self.headers.read(self.store, telling(inventory, plan))
+        listed = await in_thread(Listed.of, inventory)
+        self._sight.findings.look(listed)
+        await self.headers.read(self.store, await in_thread(lambda: list(telling(inventory, listed.plan))))
         return samples
 
 

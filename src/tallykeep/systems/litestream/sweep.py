@@ -23,8 +23,9 @@ from tallykeep.runtime.state import StateDirectory
 from tallykeep.storage.store import Store
 from tallykeep.systems.litestream.coverage import read_pages
 from tallykeep.systems.litestream.entries import entry_name
-from tallykeep.systems.litestream.findings import Findings, Identity, identity
+from tallykeep.systems.litestream.findings import Findings
 from tallykeep.systems.litestream.inventory import LtxFile
+from tallykeep.systems.litestream.known import Identity, Known
 from tallykeep.systems.litestream.ltx.error import LtxError
 from tallykeep.systems.litestream.verifying import Checked, verify
 from tallykeep.threads import in_thread
@@ -87,7 +88,8 @@ class Sweep:
         read = self._read
         try:
             await self._cover()
-            for file in self._queue():
+            known = self._findings.known()
+            for file in () if known is None else await in_thread(self._queue, known):
                 if self._left <= 0:
                     break
                 await self._verify(file)
@@ -116,8 +118,7 @@ class Sweep:
     async def _cover(self) -> None:
         """The pages of plan files that an earlier process has read."""
         findings = self._findings
-        for file in findings.plan.files if findings.plan is not None else ():
-            key = identity(file)
+        for key, file in findings.seen.planned.items() if findings.seen is not None else ():
             if key in findings.pages or key not in findings.read or key in findings.corrupt:
                 continue
             try:
@@ -129,16 +130,17 @@ class Sweep:
             else:
                 findings.pages[key] = pages
 
-    def _queue(self) -> list[LtxFile]:
+    def _queue(self, known: Known) -> list[LtxFile]:
         """Files to be read now, the most urgent first: of the plan, never read, read long ago."""
-        findings, now = self._findings, self._clock.time()
-        planned = {identity(file): file for file in (findings.plan.files if findings.plan is not None else ())}
-        unread = {key: file for key, file in (planned | findings.listed).items() if key not in findings.read}
-        overdue = sorted((moment, key) for key, moment in findings.read.items() if self._is_due(key, now - moment))
-        return [*unread.values(), *(findings.listed[key] for _, key in overdue if key in findings.listed)]
-
-    def _is_due(self, key: Identity, age: float) -> bool:
-        return age > (min(CORRUPT_AGAIN, self._again) if key in self._findings.corrupt else self._again)
+        now, files, read = self._clock.time(), known.listed.files, known.read
+        unread = {key: file for key, file in (*known.listed.planned.items(), *files.items()) if key not in read}
+        soon = min(CORRUPT_AGAIN, self._again)
+        overdue = sorted(
+            (moment, key)
+            for key, moment in read.items()
+            if now - moment > (soon if key in known.corrupt else self._again) and key in files
+        )
+        return [*unread.values(), *(files[key] for _, key in overdue)]
 
     async def load(self) -> None:
         """Remember what an earlier process has read; what is no longer listed goes with the next listing."""

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from operator import attrgetter
 
 from tallykeep.systems.litestream.coverage import Cover, cover
-from tallykeep.systems.litestream.findings import Evidence
 from tallykeep.systems.litestream.gaps import Gap, find_faults
 from tallykeep.systems.litestream.inventory import Inventory, LtxFile
+from tallykeep.systems.litestream.known import Evidence
 from tallykeep.systems.litestream.levels import SNAPSHOT
 from tallykeep.systems.litestream.ltx.txid import Txid
 from tallykeep.systems.litestream.plan import Plan, Problem, find_reach, make_plan
