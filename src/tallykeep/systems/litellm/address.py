@@ -8,7 +8,7 @@ Source: PostgreSQL, libpq connection strings; Prisma, PostgreSQL connection URLs
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -46,6 +46,8 @@ def address_of(one: DatabaseSettings) -> Address:
     values, schema = _of_url(one) if one.url else (_of_values(one), "")
     values = {**_ALWAYS, **values}
     host, port = values.get("host", "localhost"), values.get("port", "5432")
+    if not all(each.isdecimal() for each in port.split(",") if each):
+        raise ConfigError(f"litellm: database {one.name}: the port in the connection URL is not a number")
     shown = f"{host}:{port}/{values.get('dbname', values.get('user', ''))}"
     return Address(make_conninfo(**values), shown, one.schema or schema)
 
@@ -69,9 +71,10 @@ def _without_prisma(url: str) -> tuple[str, str]:
         parts = urlsplit(url)
     except ValueError:
         return url, ""  # libpq refuses it as well
-    given = parse_qsl(parts.query, keep_blank_values=True)
-    kept = urlencode([(name, value) for name, value in given if name not in _PRISMA])
-    return parts._replace(query=kept).geturl(), dict(given).get("schema", "")
+    given = [pair for pair in parts.query.split("&") if pair]  # taken apart by libpq's rules: a + is no space
+    kept = [pair for pair in given if pair.partition("=")[0] not in _PRISMA]
+    schemas = [unquote(pair.partition("=")[2]) for pair in given if pair.partition("=")[0] == "schema"]
+    return parts._replace(query="&".join(kept)).geturl(), schemas[-1] if schemas else ""
 
 
 def _of_values(one: DatabaseSettings) -> dict[str, str]:
