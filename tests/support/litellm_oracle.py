@@ -1,7 +1,8 @@
 """Every figure of LiteLLM's database once more, in plain SQL from what the figure is said to mean.
 
 Slow and simple on purpose: all rows are read each time, nothing is remembered, money is numeric. Columns that an old
-schema lacks read as NULL, by way of to_jsonb. It owes nothing to tallykeep's modules but the names of families.
+schema lacks read as NULL: by way of to_jsonb, or of a name that an outer table has as well. It owes nothing to
+tallykeep's modules but the names of families.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Times(NamedTuple):
 _REQUESTS = """
 CREATE TEMP TABLE requests AS
 WITH l AS (
-    SELECT s.*, to_jsonb(s)->>'status' AS told, to_jsonb(s)->>'organization_id' AS own FROM "LiteLLM_SpendLogs" s
+    SELECT s.*, (SELECT status FROM (SELECT s.*) its) AS told, (SELECT organization_id FROM (SELECT s.*) its) AS own
+    FROM "LiteLLM_SpendLogs" s CROSS JOIN (VALUES (NULL::text, NULL::text)) AS missing (status, organization_id)
 )
 SELECT l."startTime" AS began, l."endTime" AS ended,
        GREATEST(extract(epoch FROM l."endTime" - l."startTime"), 0)::numeric AS seconds,
@@ -345,19 +347,15 @@ def _length(times: Times, start: float) -> float:
 
 def _histogram(connection: psycopg.Connection[Any], parameters: Mapping[str, Any], buckets: Sequence[float]) -> Values:
     found: Values = {}
+    query = """
+        SELECT model, array_agg(below ORDER BY bound), max(seconds) FROM (
+            SELECT model, bound, count(*) FILTER (WHERE seconds <= bound) AS below, sum(seconds) AS seconds
+            FROM requests CROSS JOIN unnest(%(bounds)s::float8[]) AS bound
+            WHERE began >= %(since)s GROUP BY 1, 2
+        ) each GROUP BY 1"""
     bounds = [*buckets, float("inf")]
-    for (model,) in connection.execute("SELECT DISTINCT model FROM requests WHERE began >= %(since)s", parameters):
-        below = 0.0
-        where = "FROM requests WHERE began >= %(since)s AND model = %(model)s"
-        for bound in bounds:
-            row = connection.execute(
-                "SELECT count(*) " + where + " AND seconds <= %(bound)s::float8",
-                {**parameters, "model": model, "bound": bound},
-            ).fetchone()
-            assert row is not None
-            found[HISTOGRAM, (model, str(bound))] = row[0] - below
-            below = row[0]
-        row = connection.execute("SELECT sum(seconds) " + where, {**parameters, "model": model}).fetchone()
-        assert row is not None
-        found[HISTOGRAM, (model, "sum")] = float(row[0])
+    for model, below, seconds in connection.execute(query, {**parameters, "bounds": bounds}):
+        for bound, count, before in zip(bounds, below, [0, *below], strict=False):
+            found[HISTOGRAM, (model, str(bound))] = count - before
+        found[HISTOGRAM, (model, "sum")] = float(seconds)
     return found
