@@ -124,6 +124,38 @@ def test_text_pages_read_as_the_library_reads_them(text: str) -> None:
     assert flat(read(text).samples) == expected
 
 
+ALIKE = st.sampled_from(
+    [
+        'up{a="1",b="2"}',
+        'up{a="",b="}"}',
+        'up{a=" ",b=","}',
+        'up{a="é",b="\u2028"}',
+        'up{a="1",b="2"}"',
+        'up{a="1",b="2",}',
+        'up{a="1"b="2"}',
+        'up{b="1",a="2"}',
+        'up{a="1",b="\\""}',
+        'up{a="1",b="2"} 5',
+        'up{a="1",b="2"}"x"',
+        'up{a="1","b="2"}',
+    ]
+)
+
+
+@given(st.lists(st.tuples(st.one_of(ALIKE, st.just('up{a="x",b="y"}')), NUMBERS), min_size=3, max_size=12))
+@settings(max_examples=300)
+def test_neighbours_alike_read_as_the_library_reads_them(lines: list[tuple[str, str]]) -> None:
+    """Lines of one shape, each next to one that only nearly has it: none is taken for what it is not."""
+    text = "".join(f"{series} {value}\n" for series, value in lines)
+    try:
+        expected = by_library(text)
+    except ValueError:
+        with pytest.raises(Malformed):
+            read(text)
+        return
+    assert flat(read(text).samples) == expected
+
+
 @given(st.lists(sample_lines(openmetrics=True), max_size=8))
 @settings(max_examples=400)
 @example(['up{a="b"} 1 # {trace="x"} 0.5 1.5'])

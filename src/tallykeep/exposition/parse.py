@@ -15,7 +15,7 @@ Source: Prometheus text format 0.0.4; OpenMetrics 1.0; prometheus_client 0.26.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import pairwise
@@ -28,6 +28,7 @@ Series = bytes  # name{label="value",...}: labels sorted by name, escaped as on 
 
 LONGEST_ODD_LINE = 16_384  # bytes; the library's parser needs time by the square of a line's length
 _SPARE = 10_000  # series remembered beyond those of the last page
+_MATCHERS = 500  # patterns made for one source; each takes a third of a millisecond
 
 _NAME = rb"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _LABEL = rb'(?!__)[a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*"'
@@ -99,13 +100,23 @@ def _unescaped(value: str) -> str:
     return _ESCAPE.sub(lambda found: "\n" if found[1] == "n" else found[1], value)
 
 
+_Matcher = Callable[[bytes], object]
+
+
+def _never(line: bytes) -> None:
+    """Matches no line."""
+
+
 class Parser:
     """Parses pages of one source. What it remembers of them is bounded by the size of the last one."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, Series] = {}
         self._skeletons: dict[bytes, bool] = {}  # plain ones; whether it is a series as it stands
-        self._escapes = False  # whether the present page has any
+        self._matchers: dict[bytes, _Matcher] = {}  # by skeleton
+        self._match: _Matcher = _never  # of the lines like the last ones
+        self._last = b""  # skeleton of the last line met for the first time
+        self._simple = False  # the present page is ASCII without escapes
         self._openmetrics = False  # the format of what is remembered
 
     def parse(self, data: bytes, *, openmetrics: bool = False) -> Parsed:
@@ -119,8 +130,10 @@ class Parser:
             self._openmetrics = openmetrics
             self._known.clear()
             self._skeletons.clear()
+            self._matchers.clear()
         page = Parsed()
-        self._escapes = b"\\" in data
+        self._simple = b"\\" not in data and data.isascii()
+        self._match, self._last = _never, b""
         self._read(data, page)
         self._forget(len(page.samples))
         return page
@@ -134,7 +147,10 @@ class Parser:
             written, _, number = line.rpartition(b" ")
             series = known.get(written)
             if series is None:
-                series = self._met(written)
+                if self._match(written):
+                    known[written] = series = written
+                else:
+                    series = self._met(written)
             if series is None or b"_" in number or (strict and number.strip() != number.removesuffix(b"\n")):
                 samples.extend(_slow(line, page.types, strict))
                 continue
@@ -147,10 +163,11 @@ class Parser:
         """The series of a plain line met for the first time; None where the line is not plain.
 
         A page repeats few skeletons (a line without its label values) under many values: the pattern looks at
-        each skeleton once, which takes two thirds off the time of a first page.
+        each skeleton once, and neighbours with the same skeleton are recognised by a pattern of their own. That takes
+        two thirds off the time of a first page.
         """
         parts = written.split(b'"')
-        if not len(parts) % 2 or (self._escapes and b"\\" in written):
+        if not len(parts) % 2 or (not self._simple and b"\\" in written):
             return None
         skeleton = b'"'.join(parts[::2])
         in_order = self._skeletons.get(skeleton)
@@ -160,9 +177,19 @@ class Parser:
             in_order = self._skeletons[skeleton] = _in_order(written)
         if not written.isascii():
             _check_text(written)
+        if self._simple and in_order and skeleton == self._last:
+            self._match = self._matcher(skeleton, parts[::2])
+        self._last = skeleton
         series = written if in_order else series_of(name_of(written), labels_of(written))
         self._known[written] = series
         return series
+
+    def _matcher(self, skeleton: bytes, pieces: list[bytes]) -> _Matcher:
+        """Recognises lines with this skeleton on a page without escapes."""
+        match = self._matchers.get(skeleton, _never)
+        if match is _never and len(self._matchers) < _MATCHERS:
+            match = self._matchers[skeleton] = re.compile(b'"[^"]*+"'.join(map(re.escape, pieces))).fullmatch
+        return match
 
     def _is_plain(self, written: bytes) -> bool:
         found = _PLAIN.fullmatch(written)
