@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.support.postgres import MakeDatabase
 
 from tallykeep.demo import litellm_schema
 from tallykeep.demo.postgres import PostgresServer
+from tallykeep.systems.litellm import collector
 
 pytestmark = pytest.mark.server
 
@@ -190,10 +192,53 @@ async def test_schema_migrated_while_running(litellm_database: MakeDatabase, tmp
             assert not watch.failures("schema")
 
 
-async def test_wrong_password_and_database(own_postgres: PostgresServer, tmp_path: Path) -> None:
-    """A password or database that is not there is refused, and said within a second, not after a pool's patience."""
-    wrong = own_postgres.dsn(password="guess")
-    missing = own_postgres.dsn(dbname="nowhere")
-    for url, folder in ((wrong, "a"), (missing, "b")):
-        async with LitellmWatch(reading(url), tmp_path / folder) as watch:
-            await watch.fails("refused", timeout=5)
+@pytest.mark.parametrize(
+    ("wrong", "code", "said"),
+    [
+        ({"password": "guess"}, "refused", "password authentication failed.*check user, password and pg_hba.conf"),
+        ({"dbname": "nowhere"}, "refused", '"nowhere" does not exist; check the name of the database'),
+        ({"user": "nobody"}, "refused", "check user"),
+        ({}, "schema", '"LiteLLM_SpendLogs" is not there.*check the name of the database, its schema'),
+    ],
+)
+async def test_settings_that_lead_elsewhere(
+    own_postgres: PostgresServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, wrong: dict[str, str], code: str,
+    said: str,
+) -> None:  # fmt: skip
+    """A wrong password, user or database, and one that is not LiteLLM's: its code, one clear line, and no secret."""
+    async with LitellmWatch(reading(own_postgres.dsn(**wrong)), tmp_path) as watch:
+        await watch.fails(code, timeout=5)
+        await watch.fails(code, timeout=5)
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(lines) == 1
+    assert re.search(said, lines[0])
+    assert "guess" not in caplog.text and "secret" not in caplog.text
+
+
+async def test_unreachable_host(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody there is no reason to end: unreachable, one line that says which settings to check."""
+    async with LitellmWatch(reading("postgresql://u:hush@127.0.0.1:1/litellm"), tmp_path) as watch:
+        await watch.fails("unreachable", timeout=5)
+        await watch.fails("unreachable", timeout=5)
+    [line] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "check host, port and network" in line
+    assert "127.0.0.1:1/litellm" in line and "hush" not in line
+
+
+async def test_a_column_that_comes_is_noticed(
+    litellm_database: MakeDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A migration that adds a column breaks no statement; the schema is probed now and then, and it is used."""
+    monkeypatch.setattr(collector, "PROBE_EVERY", 0.5)
+    url = litellm_database()
+    some_rows(url)
+    with Tables(url) as tables:
+        tables.run('ALTER TABLE "LiteLLM_TeamTable" RENAME COLUMN max_budget TO later')
+        async with LitellmWatch(reading(url), tmp_path) as watch:
+            await watch.works()
+            assert watch.value("litellm_max_budget", entity_type="team") is None
+            tables.run('ALTER TABLE "LiteLLM_TeamTable" RENAME COLUMN later TO max_budget')
+            await watch.until(
+                lambda: watch.value("litellm_max_budget", entity_type="team") == 5.0, "the column is seen"
+            )
+            assert not watch.failures("schema")

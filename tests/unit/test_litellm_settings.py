@@ -127,19 +127,10 @@ def test_what_prisma_adds_to_a_url_is_left_out() -> None:
 
 def test_tls_files_reach_the_connection(tmp_path: Path) -> None:
     """The files of the TLS settings are those of libpq."""
-    found = values(
-        LITELLM_DB_HOST="h",
-        LITELLM_DB_SSLMODE="verify-full",
-        LITELLM_DB_SSLROOTCERT="/ca",
-        LITELLM_DB_SSLCERT="/c",
-        LITELLM_DB_SSLKEY="/k",
-    )
-    assert [found[name] for name in ("sslmode", "sslrootcert", "sslcert", "sslkey")] == [
-        "verify-full",
-        "/ca",
-        "/c",
-        "/k",
-    ]
+    files = {"LITELLM_DB_SSLROOTCERT": "/ca", "LITELLM_DB_SSLCERT": "/c", "LITELLM_DB_SSLKEY": "/k"}
+    found = values(LITELLM_DB_HOST="h", LITELLM_DB_SSLMODE="verify-full", **files)
+    names = ("sslmode", "sslrootcert", "sslcert", "sslkey")
+    assert [found[name] for name in names] == ["verify-full", "/ca", "/c", "/k"]
 
 
 def test_without_the_client_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
