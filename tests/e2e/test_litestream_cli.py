@@ -285,3 +285,40 @@ def test_dry_run(cli: Cli, tmp_path: Path) -> None:
     if shutil.which("litestream"):
         theirs, _ = dry_run(in_folder_layout("healthy", tmp_path / "folder"))
         assert [Path(key).name for key in told["plan"]] == [name for _, name in theirs]
+
+
+@pytest.mark.server
+def test_a_malformed_database_is_not_restored(cli: Cli, tmp_path: Path) -> None:
+    """What SQLite calls malformed gets no name, unless it is asked for: then it is what Litestream restores."""
+    need("litestream", "pip install 'tallykeep[demo]'")
+    root, output = replica("db-replaced"), tmp_path / "out" / "restored.db"
+    output.parent.mkdir()
+    for options in ([], ["--integrity-check", "full"]):
+        status, _, err = cli("restore", root, "-o", output, *options)
+        assert (status, "--integrity-check none" in err) == (1, True)
+        assert not list(output.parent.iterdir())
+    status, told = cli.json("restore", root, "-o", output, "--integrity-check", "none")
+    assert (status, told["integrity"]) == (0, "none")
+    done = run_litestream(
+        "restore", "-o", tmp_path / "theirs.db", f"file://{in_folder_layout('db-replaced', tmp_path / 'folder')}"
+    )
+    assert done.returncode == 0
+    assert output.read_bytes() == (tmp_path / "theirs.db").read_bytes()
+
+
+@pytest.mark.server
+def test_a_newer_replica_of_litestream_03(cli: Cli, tmp_path: Path) -> None:
+    """Litestream restores what 0.3 has written where that is newer; so nothing is promised of the LTX files then."""
+    need("litestream", "pip install 'tallykeep[demo]'")
+    root, output = in_folder_layout("healthy", tmp_path / "r"), tmp_path / "restored.db"
+    old = root / "generations" / "0123456789abcdef" / "snapshots" / "00000000.snapshot.lz4"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"x" * 300)
+    os.utime(old, (1_000_000_000, 1_000_000_000))
+    assert cli.check(root, "--drill") == (0, "restorable", [], 0x3B)
+    os.utime(old, (4_000_000_000, 4_000_000_000))
+    assert run_litestream("restore", "-o", output, f"file://{root}").returncode != 0
+    assert cli.check(root, "--drill") == (3, "unknown", [], None)
+    assert cli("drill", root)[0] == 3
+    assert cli("restore", root, "-o", output)[0] == 1
+    assert cli("restore", root, "-o", output, "--txid", "3b")[0] == 0

@@ -80,6 +80,17 @@ def test_any_listing_as_litestream_plans_it(entries: list[Entry], target: int | 
 
 @pytest.mark.server
 @pytest.mark.usefixtures("litestream")
+@pytest.mark.parametrize("odd", [(0, 5, 3), (0, 9, 2), (1, 0, 9), (0, 0, 2), (0, 2, 1)])
+def test_ranges_that_cannot_be(odd: Entry, tmp_path: Path) -> None:
+    """A name whose range ends before it begins, or begins before TXID 1, counts as far as it does for Litestream."""
+    root = empty_files(tmp_path, [(9, 1, 1), (0, 2, 2), odd])
+    theirs, complaint = dry_run(root)
+    plan = make_plan(Inventory(listing(root)))
+    assert (chosen(plan), plan.problem) == ((theirs, Problem.NONE) if not complaint else (chosen(plan), Problem.GAP))
+
+
+@pytest.mark.server
+@pytest.mark.usefixtures("litestream")
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(entries=files().filter(len), data=st.data())
 def test_any_moment_as_litestream_plans_it(entries: list[Entry], data: st.DataObject) -> None:

@@ -101,7 +101,6 @@ def test_temporary_files_are_not_ltx_files() -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        f"0000/{ltx_name(2, 1)}",
         f"0000/{ltx_name(0)}",
         f"0000/{ltx_name(255).upper()}",
         "0000/0000000000000001.ltx",

@@ -55,7 +55,7 @@ exit status:
 """
 _RESTORE = f"""
 Restore to the newest state, to a TXID or to a moment, byte for byte as `litestream restore` does. FILE must not be
-there; it appears whole or not at all.
+there; it appears whole or not at all, and only if SQLite finds nothing wrong with it.
 {_TARGETS}"""
 _RESTORE_EXAMPLES = """examples:
   tallykeep litestream restore s3://backups/app -o /data/app.db
@@ -64,7 +64,7 @@ _RESTORE_EXAMPLES = """examples:
 
 exit status:
   0  restored
-  1  it cannot be restored as asked, or FILE is there already
+  1  it cannot be restored as asked, the database is malformed, or FILE is there already
   2  wrong usage
   3  the replica could not be read
 """
@@ -123,6 +123,10 @@ def _add_restore(commands: SubParsers) -> None:
     goal.add_argument(
         "--timestamp", type=_moment, metavar="TIME", help="restore to what was written before this (RFC 3339)"
     )
+    parser.add_argument(
+        "--integrity-check", choices=("none", "quick", "full"), default="quick",
+        help="PRAGMA quick_check or integrity_check before FILE gets its name (default: quick)",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the plan and restore nothing")
 
 

@@ -137,20 +137,20 @@ def run_restore(args: argparse.Namespace) -> int:
 async def _restored(target: Target, args: argparse.Namespace) -> int:
     store = opened(target)
     try:
-        restoring = Restoring(store, Goal(args.txid, args.timestamp))
+        restoring = Restoring(store, Goal(args.txid, args.timestamp), args.integrity_check)
         if args.dry_run:
             plan = await restoring.plan()
             reached = {"txid": str(plan.restorable_txid), "files": len(plan.files), "bytes": plan.bytes}
             _tell(args, reached | {"plan": [file.key for file in plan.files]}, rendering.plan_lines(plan.files))
             return 0
         with progress("restoring", silent=args.json) as meter:
-            restored = await restoring.restore(args.output, _Fetched(meter), meter.expect)
+            restored, unchecked = await restoring.restore(args.output, _Fetched(meter), meter.expect)
     finally:
         await store.close()
     told = restored._asdict() | {"output": str(args.output), "txid": str(restored.txid), "bytes": restored.bytes}
-    _tell(
-        args, told, [f"restored {args.output} to TXID {restored.txid}: {restored.files} files, {restored.bytes} bytes"]
-    )
+    lines = [f"restored {args.output} to TXID {restored.txid}: {restored.files} files, {restored.bytes} bytes"]
+    lines += [f"  not examined: {thing}" for thing in unchecked]
+    _tell(args, told | {"integrity": args.integrity_check, "unchecked": list(unchecked)}, lines)
     return 0
 
 

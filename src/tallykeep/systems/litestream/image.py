@@ -44,16 +44,16 @@ class Image:
         """Lock the file beside `target`. Raises: CannotWrite where one of them is in the way."""
         self.target = target
         self._overwrite = overwrite
-        self._partial = target.with_name(target.name + PARTIAL)
+        self.partial = target.with_name(target.name + PARTIAL)
         self._refuse_existing()
-        with _explained(self._partial):
-            self._file = _open_locked(self._partial)
+        with _explained(self.partial):
+            self._file = _open_locked(self.partial)
         self._written = bytearray()  # by page number
 
     def prepare(self, page_size: int, commit: int) -> None:
         """Give the file its size. Raises: CannotWrite where the disk has not that much free space."""
         size = page_size * commit
-        with _explained(self._partial):
+        with _explained(self.partial):
             os.ftruncate(self._file, 0)
             disk = os.fstatvfs(self._file)
             free = disk.f_bavail * disk.f_frsize
@@ -101,14 +101,14 @@ class Image:
                 os.fsync(self._file)
             for suffix in SIDECARS:
                 self.target.with_name(self.target.name + suffix).unlink(missing_ok=True)
-            self._partial.replace(self.target)
+            self.partial.replace(self.target)
             if durable:
                 _sync_folder(self.target.parent)
         os.close(self._file)
 
     def discard(self) -> None:
         """Leave nothing behind."""
-        self._partial.unlink(missing_ok=True)
+        self.partial.unlink(missing_ok=True)
         os.close(self._file)
 
     def _refuse_existing(self) -> None:
@@ -121,7 +121,7 @@ class Image:
         if not run:
             return
         offset = (following - len(run) - 1) * self.page_size
-        with _explained(self._partial):
+        with _explained(self.partial):
             done = os.pwritev(self._file, run, offset)
             if done < len(run) * self.page_size:
                 rest = memoryview(b"".join(run))

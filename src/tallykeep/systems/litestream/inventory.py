@@ -2,6 +2,7 @@
 
 Only names are read, never contents. A key belongs to this database when its parent folder is a level's folder
 directly below the prefix; the level is taken from that folder alone, so digits elsewhere in a path mean nothing.
+A range that cannot be (its end before its beginning) is taken as it stands: Litestream's restore trips over it.
 What belongs to other databases below a wide prefix is counted by database and never summed. Temporary files,
 strays and objects of Litestream 0.3 ("generations/") are counted apart.
 
@@ -102,7 +103,7 @@ class Inventory:
         for info in page:
             above, _, name = info.key.rpartition("/")
             folder = folders.get(above) or self._enter(above)
-            if folder.level is not None and match(name) and _NO_TXID < name[:16] <= name[17:33]:
+            if folder.level is not None and match(name) and name[17:33] != _NO_TXID:
                 folder.objects.append(info)
                 folder.bytes += info.size
             else:
@@ -128,6 +129,13 @@ class Inventory:
             self.temporary.add(info)
         else:
             self.strays.add(info)
+
+    @property
+    def v3_is_newer(self) -> bool:
+        """Whether a restore of the newest state, by Litestream 0.5, would take what Litestream 0.3 has written here."""
+        return self.v3.newest > max(
+            (info.modified for each in self._folders.values() for info in each.objects), default=0
+        )
 
     @property
     def totals(self) -> dict[int, Total]:

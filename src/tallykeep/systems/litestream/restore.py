@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from itertools import islice, pairwise
 from pathlib import Path
@@ -103,11 +103,13 @@ async def apply(
     target: Path,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     *,
+    examine: Callable[[Path], Awaitable[None]] | None = None,
     overwrite: bool = False,
     durable: bool = True,
 ) -> RestoredImage:
     """Restore `files`, a plan in its order, into `target`, which appears whole or not at all.
 
+    `examine` is shown the finished file before it gets its name, and keeps it from getting it by raising.
     `overwrite` lets an existing target and its SQLite sidecar files go; `durable` waits until the disk has it.
     Raises: CorruptFile, MissingPages, CannotWrite, RestoreError; StoreError as the chunks raise it.
     """
@@ -115,6 +117,8 @@ async def apply(
     image = Image(target, overwrite=overwrite)
     try:
         restored = await _Restore(image, on_progress).run(files, open_chunks)
+        if examine is not None:
+            await examine(image.partial)
         image.publish(durable=durable)
     except BaseException:
         image.discard()

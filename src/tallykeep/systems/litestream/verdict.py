@@ -40,8 +40,10 @@ def judge(
     """
     evidence = evidence or Evidence()
     plan = plan or make_plan(inventory)
-    if plan.problem is Problem.EMPTY and inventory.v3.files:
-        return Report(target, Verdict.UNKNOWN, proof, local=local, notes=_notes(inventory))
+    if inventory.v3_is_newer:
+        return Report(
+            target, Verdict.UNKNOWN, proof, newest_txid=plan.tip or None, local=local, notes=_notes(inventory)
+        )
     covered = cover(plan.files, evidence.pages)
     missing = evidence.missing_pages if covered is None else len(covered.missing)
     corrupt = _corrupt(inventory, evidence, covered)
@@ -162,9 +164,10 @@ def _notes(inventory: Inventory) -> tuple[str, ...]:
 def _remarks(inventory: Inventory) -> list[str]:
     notes = []
     if inventory.v3.files:
+        newer = ", and `litestream restore` would take them, as they are newer than every LTX file"
         notes.append(
-            f"{inventory.v3.files} objects of Litestream 0.3 (generations/) lie here; "
-            "they are not read: use Litestream 0.3 for them"
+            f"{inventory.v3.files} objects of Litestream 0.3 (generations/) lie here; they are not read: "
+            f"use Litestream for them{newer if inventory.v3_is_newer and inventory.total.files else ''}"
         )
     if inventory.foreign:
         names = sorted(inventory.foreign)
