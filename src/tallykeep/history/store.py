@@ -34,9 +34,6 @@ BUSY = 5.0  # seconds to wait for another process that reads or backs up the fil
 _WAL_KEPT = 64 << 20  # bytes of write-ahead log that stay on disk
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_REMEMBER = (
-    "INSERT INTO memory VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value, seen = excluded.seen"
-)
 
 
 class HistoryStore:
