@@ -91,6 +91,22 @@ def test_litestream_03_beside_it_is_named() -> None:
     assert (v3.files, v3.bytes, v3.newest) == (2, 30, 7.0)
 
 
+@pytest.mark.parametrize(
+    ("name", "newer"),
+    [
+        ("snapshots/00000001.snapshot.lz4", True),
+        ("wal/00000001_00000000.wal.lz4", True),
+        ("wal/00000001_00000000.wal.lz4.tmp", False),
+        ("notes.txt", False),
+    ],
+)
+def test_litestream_03_is_newer(name: str, newer: bool) -> None:
+    """Only snapshots and WAL files of 0.3 that were written after every LTX file would be restored in its stead."""
+    old = ObjectInfo(f"generations/0123456789abcdef/{name}", 10, 5.0, None)
+    assert Inventory([old, entry(0, 1, modified=4.0)]).v3_is_newer is newer
+    assert not Inventory([old, entry(0, 1, modified=5.0), entry(0, 2, modified=1.0)]).v3_is_newer
+
+
 def test_temporary_files_are_not_ltx_files() -> None:
     """A `.ltx.tmp` is counted apart, wherever a level is."""
     inventory = Inventory([info(f"0000/{ltx_name(1)}.tmp"), info(f"ltx/1/{ltx_name(1)}.tmp")])

@@ -27,6 +27,9 @@ TEMPORARY = ".ltx.tmp"
 
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.ltx")
 _V3 = re.compile(r"generations/[0-9a-f]{16}(?:/.*)?")
+_V3_BACKUP = re.compile(
+    r"generations/[0-9a-f]{16}/(?:snapshots/[0-9a-f]{8}\.snapshot|wal/[0-9a-f]{8}_[0-9a-f]{8}\.wal)\.lz4"
+)
 _NO_TXID = "0" * 16
 _SAMPLES = 5
 
@@ -85,7 +88,7 @@ class _Folder:
 class Inventory:
     """The files of one database, by level. Feed it the pages of a listing; ask it afterwards."""
 
-    __slots__ = ("_files", "_folders", "foreign", "layouts", "strays", "temporary", "v3")
+    __slots__ = ("_files", "_folders", "_v3_written", "foreign", "layouts", "strays", "temporary", "v3")
 
     def __init__(self, objects: Iterable[ObjectInfo] = ()) -> None:
         self._folders: dict[str, _Folder] = {}
@@ -93,6 +96,7 @@ class Inventory:
         self.temporary = Tally()  # ".ltx.tmp": normal for milliseconds, left over for ever by a killed Litestream
         self.strays = Tally()  # names that mean nothing here
         self.v3 = Tally()  # a replica of Litestream 0.3 at the same place
+        self._v3_written = 0.0  # Unix seconds: the newest of what Litestream 0.5 would restore of it
         self.foreign: dict[str, int] = {}  # other databases below the prefix: LTX files of each
         self.layouts: set[str] = set()  # "s3", "folder"; both is a replica copied onto another
         self.add(objects)
@@ -123,6 +127,8 @@ class Inventory:
     def _set_apart(self, info: ObjectInfo, name: str, folder: _Folder) -> None:
         if _V3.fullmatch(info.key):
             self.v3.add(info)
+            if _V3_BACKUP.fullmatch(info.key):
+                self._v3_written = max(self._v3_written, info.modified)
         elif folder.foreign is not None and _NAME.fullmatch(name):
             self.foreign[folder.foreign] = self.foreign.get(folder.foreign, 0) + 1
         elif folder.level is not None and name.endswith(TEMPORARY):
@@ -133,7 +139,7 @@ class Inventory:
     @property
     def v3_is_newer(self) -> bool:
         """Whether a restore of the newest state, by Litestream 0.5, would take what Litestream 0.3 has written here."""
-        return self.v3.newest > max(
+        return self._v3_written > max(
             (info.modified for each in self._folders.values() for info in each.objects), default=0
         )
 

@@ -40,7 +40,7 @@ def judge(
     """
     evidence = evidence or Evidence()
     plan = plan or make_plan(inventory)
-    if inventory.v3_is_newer:
+    if inventory.v3_is_newer or (plan.problem is Problem.EMPTY and inventory.v3.files):
         return Report(
             target, Verdict.UNKNOWN, proof, newest_txid=plan.tip or None, local=local, notes=_notes(inventory)
         )
