@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 from tests.support.clock import START, FakeClock
 from tests.support.metrics_page_server import Answer, MetricsPage, litellm
 from tests.support.pulse import Pulse, scraping
@@ -337,3 +339,20 @@ async def test_figures_stand_on_the_metrics_page_too(page: MetricsPage) -> None:
         assert seen["tallykeep_pulse_window_value", "cost", "daily"] == 0.5
         assert seen["tallykeep_pulse_lifetime_total", "requests"] == 10
         assert pulse.booked("tallykeep_pulse_scrapes_total") == 2
+
+
+async def test_tls_is_verified_when_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    """Off by default, with a warning; on, a certificate of an unknown authority is refused before the key is sent."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with MetricsPage(context) as page:
+        page.shows(litellm(5))
+        async with Pulse(scraping(page.url)) as pulse:
+            assert await pulse.round() is None
+        assert "certificates of https targets are not verified" in caplog.text
+        page.asked.clear()
+        async with Pulse(scraping(page.url, key="sk-secret", verify_ssl=True)) as pulse:
+            error = await pulse.round()
+            assert isinstance(error, Unreachable)
+            assert "certificate" in str(error).lower()
+        assert not page.asked

@@ -10,7 +10,19 @@ from importlib.metadata import PackageNotFoundError, version
 
 from tallykeep import __version__
 
-_LIBRARIES = ("bcrypt", "fastcrc", "lz4", "obstore", "pyyaml", "rich", "uvicorn", "zstandard")
+_LIBRARIES = (
+    "bcrypt",
+    "fastapi",
+    "fastcrc",
+    "httpx2",
+    "lz4",
+    "obstore",
+    "prometheus-client",
+    "pyyaml",
+    "rich",
+    "uvicorn",
+    "zstandard",
+)
 
 
 def add(parser: argparse.ArgumentParser) -> None:

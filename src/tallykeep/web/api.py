@@ -40,7 +40,7 @@ def api(
     `histories` are what /api/v1/series reads, the first that knows a name; `told` is what the page at / shows, by
     name of its system. With a `token` everything but /health asks for it; `origins` are those CORS lets in.
     """
-    app: App = _application([*routers, series_router(histories)])
+    app: App = _application([*routers, series_router(histories)], guarded=bool(token))
     app = Finish(Front(app, told))
     if token:
         app = TokenGuard(app, token)
@@ -52,7 +52,13 @@ def api(
     return app
 
 
-def _application(routers: Iterable[APIRouter]) -> FastAPI:
+def _application(routers: Iterable[APIRouter], *, guarded: bool) -> FastAPI:
+    common: dict[int | str, dict[str, Any]] = {
+        304: {"description": "The answer whose ETag was sent in If-None-Match still stands."},
+        422: {"description": "A parameter that cannot be used.", **error_content()},
+    }
+    if guarded:
+        common[401] = {"description": "The token is missing or wrong.", **error_content()}
     app = FastAPI(
         title="tallykeep",
         version=__version__,
@@ -60,7 +66,7 @@ def _application(routers: Iterable[APIRouter]) -> FastAPI:
         docs_url=None,  # both would fetch their scripts from a CDN
         redoc_url=None,
         openapi_url="/openapi.json",
-        responses={422: {"description": "A parameter that cannot be used."} | error_content()},
+        responses=common,
     )
     for router in routers:
         app.include_router(router)
