@@ -180,7 +180,7 @@ class Ledger:
             raise self._translated(error) from error
 
     def _row(self, block: Block, fresh: list[Series]) -> tuple[int, int, str, bytes, bytes | None]:
-        peaks = None if block.peaks == block.cells else self._encoded(block.peaks, fresh)
+        peaks = None if block.peaks is block.cells or block.peaks == block.cells else self._encoded(block.peaks, fresh)
         return block.start, block.stop, json.dumps(block.checks), self._encoded(block.cells, fresh), peaks
 
     def _id(self, series: Series, fresh: list[Series]) -> int:

@@ -23,7 +23,7 @@ from tallykeep.systems.litellm.rows import Organizations, Rows, check_of, checks
 from tallykeep.systems.litellm.schema import Schema
 from tallykeep.systems.litellm.tally import DAY, HOUR, MINUTE, Tally, Window
 
-_RECENT_DAYS = 2  # read in hours at first; older history in whole days
+_RECENT_DAYS = 1  # and today are read in hours at first; older history in whole days
 
 
 def moment(unix: float) -> datetime:

@@ -27,49 +27,78 @@ class Rows(NamedTuple):
     details: list[Row] = []  # noqa: RUF012  # read of open minutes only, and never changed
 
 
-_Accounts = dict[tuple[Axis, tuple[str, ...]], list[int]]  # mutable sums: a bulk reading raises each many times
+_Labels = tuple[str, ...]
+_Accounts = dict[_Labels, list[int]]  # mutable sums: a bulk reading raises each many times
+_EMPTY = [0] * len(ZERO)
 
 
-def _raise(accounts: _Accounts, account: tuple[Axis, tuple[str, ...]], amounts: tuple[int, ...]) -> None:
-    at = accounts.get(account)
+class _Stretch:
+    """The accounts of one stretch of time, axis by axis."""
+
+    __slots__ = ("axes",)
+
+    def __init__(self) -> None:
+        self.axes: tuple[_Accounts, ...] = tuple({} for _ in Axis)
+
+    def block(self, start: int, step: int) -> Block:
+        cells: Cells = {}
+        for axis, accounts in zip(Axis, self.axes, strict=True):
+            cells |= {Series(axis, labels): Sums._make(sums) for labels, sums in accounts.items()}
+        return Block(start, start + step, cells, cells)
+
+
+def _raise(accounts: _Accounts, labels: _Labels, rows: int, spend: int, prompt: int, completion: int, all: int) -> None:
+    at = accounts.get(labels)
     if at is None:
-        accounts[account] = [*amounts, *(0,) * (len(ZERO) - len(amounts))]
-    else:
-        for i, amount in enumerate(amounts):
-            at[i] += amount
+        accounts[labels] = [rows, spend, prompt, completion, all, 0, 0, 0]
+    else:  # written out: a million rows come here a million times
+        at[0] += rows
+        at[1] += spend
+        at[2] += prompt
+        at[3] += completion
+        at[4] += all
 
 
 def fold(rows: Rows, step: int, organizations: Organizations) -> dict[int, Block]:
     """Blocks of `step` seconds by their start; a stretch without rows has no block."""
-    stretches: dict[int, _Accounts] = {}
-    for start, model, provider, status, error, user, team, own, key, *sums, hits, misses in rows.groups:
-        into = stretches.setdefault(start, {})
-        requests, spend, *tokens = sums
-        amounts = (requests, round(spend * NANO), *tokens)
-        named = model or UNKNOWN_MODEL
-        _raise(into, (Axis.MODEL, (named, provider or NONE, status, error)), (*amounts, hits, misses))
-        _raise(into, (Axis.USER, (user or NONE, named)), amounts)
-        _raise(into, (Axis.TEAM, (team or NONE, named)), amounts)
-        _raise(into, (Axis.ORGANIZATION, (organizations(own, team, key) or NONE, named)), amounts)
-        _raise(into, (Axis.KEY, (key or NONE,)), amounts)
+    stretches: dict[int, _Stretch] = {}
+    _fold_groups(rows.groups, stretches, organizations)
     for start, model, bucket, requests, seconds in rows.durations:
-        timed = (requests, 0, 0, 0, 0, 0, 0, round(seconds * MICRO))
-        _raise(stretches.setdefault(start, {}), (Axis.DURATION, (model or UNKNOWN_MODEL, str(bucket))), timed)
+        timed = _at(stretches, start).axes[Axis.DURATION].setdefault((model or UNKNOWN_MODEL, str(bucket)), [*_EMPTY])
+        timed[0] += requests
+        timed[7] += round(seconds * MICRO)
     for start, array, requests, spend, *tokens in rows.tags:
-        amounts = (requests, round(spend * NANO), *tokens)
+        accounts, nano = _at(stretches, start).axes[Axis.TAG], round(spend * NANO)
         for tag in tags_of(array):
-            _raise(stretches.setdefault(start, {}), (Axis.TAG, (tag,)), amounts)
+            _raise(accounts, (tag,), requests, nano, *tokens)
     for start, model, requests, *counts in rows.details:
+        accounts = _at(stretches, start).axes[Axis.DETAIL]
         for kind, count in zip(DETAILS, counts, strict=True):
             if count:
-                told = (requests, 0, 0, 0, count)
-                _raise(stretches.setdefault(start, {}), (Axis.DETAIL, (model or UNKNOWN_MODEL, kind)), told)
-    return {start: _block(start, step, accounts) for start, accounts in stretches.items()}
+                _raise(accounts, (model or UNKNOWN_MODEL, kind), requests, 0, 0, 0, count)
+    return {start: stretch.block(start, step) for start, stretch in stretches.items()}
 
 
-def _block(start: int, step: int, accounts: _Accounts) -> Block:
-    cells = {Series(axis, labels): Sums(*sums) for (axis, labels), sums in accounts.items()}
-    return Block(start, start + step, cells, cells)
+def _fold_groups(groups: Iterable[Row], stretches: dict[int, _Stretch], organizations: Organizations) -> None:
+    for start, model, provider, status, error, user, team, own, key, rows, spend, *tokens, hits, misses in groups:
+        models, users, teams, owners, keys, *_ = _at(stretches, start).axes
+        named, nano = model or UNKNOWN_MODEL, round(spend * NANO)
+        labels = (named, provider or NONE, status, error)
+        _raise(models, labels, rows, nano, *tokens)
+        if hits or misses:
+            models[labels][5] += hits
+            models[labels][6] += misses
+        _raise(users, (user or NONE, named), rows, nano, *tokens)
+        _raise(teams, (team or NONE, named), rows, nano, *tokens)
+        _raise(owners, (organizations(own, team, key) or NONE, named), rows, nano, *tokens)
+        _raise(keys, (key or NONE,), rows, nano, *tokens)
+
+
+def _at(stretches: dict[int, _Stretch], start: int) -> _Stretch:
+    found = stretches.get(start)
+    if found is None:
+        found = stretches[start] = _Stretch()
+    return found
 
 
 def tags_of(array: object) -> set[str]:

@@ -75,6 +75,7 @@ DETAILS = ("cache_read", "cache_creation", "reasoning")
 _DETAIL_PATHS = {
     "cache_read": (
         "{additional_usage_values,cache_read_input_tokens}",
+        "{additional_usage_values,prompt_tokens_details,cached_tokens}",
         "{usage_object,cache_read_input_tokens}",
         "{usage_object,prompt_tokens_details,cached_tokens}",
     ),
@@ -100,7 +101,7 @@ def details(step: int) -> str:
             f"CASE WHEN jsonb_typeof(l.metadata #> '{path}') = 'number' THEN (l.metadata #>> '{path}')::numeric END"
             for path in _DETAIL_PATHS[name]
         )
-        sums.append(f"COALESCE(sum(COALESCE({numbers})), 0)::bigint")
+        sums.append(f"COALESCE(sum(GREATEST({numbers})), 0)::bigint")  # told in one place or in several, as a 0 or not
     return f"""
 SELECT {_bucket(step)}, l.model, count(*), {", ".join(sums)}
 FROM "{SPEND_LOGS}" l WHERE {_RANGE}

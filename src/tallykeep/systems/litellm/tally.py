@@ -39,15 +39,17 @@ class Window:
 
     def add(self, delta: Mapping[Series, Sums]) -> None:
         """Add to the sums; a cell without rows is gone."""
+        sums_of, touched, axes = self.sums, self.touched, self.axes
         for series, sums in delta.items():
-            if series.axis not in self.axes:
+            if series[0] not in axes:
                 continue
-            self.touched.add(series)
-            now = self.sums[series].plus(sums) if series in self.sums else sums
-            if now.requests > 0:
-                self.sums[series] = now
+            touched.add(series)
+            before = sums_of.get(series)
+            now = sums if before is None else before.plus(sums)
+            if now[0] > 0:  # requests
+                sums_of[series] = now
             else:
-                self.sums.pop(series, None)
+                sums_of.pop(series, None)
 
     def take(self, cells: Mapping[Series, Sums]) -> None:
         """Take from the sums."""
@@ -115,8 +117,10 @@ class Tally:
 
     def _count(self, delta: Mapping[Series, Sums]) -> None:
         self.counted.update(delta)
+        counters = self.counters
         for series, sums in delta.items():
-            add(self.counters, series, sums)
+            before = counters.get(series)
+            counters[series] = sums if before is None else before.plus(sums)
 
     def _save(self, block: Block) -> None:
         self._unsaved[block.start] = block
@@ -161,8 +165,8 @@ class Tally:
         for block in blocks:
             covered = [m for m in self._open if block.start <= m < block.stop]
             seen = total(self._open[m].peaks for m in covered)
-            block.peaks = peaks(seen, block.cells)
-            self._count(difference(block.peaks, seen))
+            block.peaks = peaks(seen, block.cells) if seen else block.cells
+            self._count(difference(block.peaks, seen) if seen else block.cells)
             for window in self.windows.values():
                 for minute in covered:
                     if minute >= window.start:
