@@ -10,7 +10,7 @@ import pytest
 from tests.support.clock import FakeClock
 from tests.support.rounds import TARGET, UTC, at, round_of, spend
 
-from tallykeep.errors import ConfigError
+from tallykeep.errors import ConfigError, Corrupt
 from tallykeep.history import service
 from tallykeep.history.deltas import Counter
 from tallykeep.history.keeper import TARGET as KEPT_TARGET
@@ -18,6 +18,7 @@ from tallykeep.history.keeper import Keeper
 from tallykeep.history.rounds import Round, Total
 from tallykeep.history.series import Query
 from tallykeep.history.service import History
+from tallykeep.history.store import HistoryStore
 from tallykeep.metrics import Book, Catalogue, Distribution, Family, Kind, Snapshot
 from tallykeep.runtime.board import Board
 from tallykeep.units import COUNT
@@ -108,6 +109,22 @@ async def test_a_file_damaged_while_it_is_used_loses_no_total(tmp_path: Path) ->
     await scrape(again, clock, 1031)
     assert (again.lifetimes(), daily(again, clock)) == ({"cost": 31.0}, 31)
     await again.close()
+
+
+async def test_a_disk_that_damages_every_file_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One fresh file a round, not one after another for ever; figures go on in memory."""
+    clock = FakeClock(NOON)
+    history = await opened(tmp_path / "h.db", clock)
+
+    def damaged(*_: object) -> None:
+        raise Corrupt("the file is damaged")
+
+    monkeypatch.setattr(HistoryStore, "append", damaged)
+    await scrape(history, clock, 1000)
+    await scrape(history, clock, 1002)
+    assert (error(history), history.damaged, daily(history, clock)) == ("the file is damaged", 2, 2)
+    assert len(await history.rows(5)) == 2
+    await history.close()
 
 
 async def test_a_file_that_cannot_be_opened_is_served_from_memory(tmp_path: Path) -> None:

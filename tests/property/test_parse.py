@@ -98,7 +98,7 @@ def number(value: float) -> str:
 
 
 @given(pages())
-@settings(max_examples=600)
+@settings(max_examples=300)
 @example('up{a="}"} 1\nup{a=",b=\\"c\\""} +Inf\nup{} NaN\n')
 @example('up{b="2",a="1"} 1\nup{a="1",b="2"} 2')
 @example('up{a="\u2028x\u0085y"} 1\r\n\n# TYPE up gauge')
@@ -157,7 +157,7 @@ def test_neighbours_alike_read_as_the_library_reads_them(lines: list[tuple[str, 
 
 
 @given(st.lists(sample_lines(openmetrics=True), max_size=8))
-@settings(max_examples=400)
+@settings(max_examples=200)
 @example(['up{a="b"} 1 # {trace="x"} 0.5 1.5'])
 @example(['up{a="1",} 1'])
 @example(["up 1\r"])
@@ -195,7 +195,7 @@ def test_openmetrics_families_with_exemplars_and_created(labels: dict[str, str],
 
 
 @given(st.binary(max_size=200), st.booleans())
-@settings(max_examples=500)
+@settings(max_examples=300)
 @example(b"\xff\xfe 1\n", False)
 @example(b'up{a="\xff"} 1\n', False)
 @example(b"up 1 " + b"9" * 400, False)

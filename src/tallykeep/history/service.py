@@ -244,15 +244,22 @@ class History:
         """Write what is held, if the file can be written, and say so if not. One at a time."""
         if self.path is None:
             return
+        fresh = False
         async with self._writing:
             while True:
                 try:
                     await self._write_once()
                 except Corrupt as error:
-                    if await self._recovered(error):
+                    if fresh:  # damaged again at once: the disk is bad
+                        self._failed(str(error))
+                    elif await self._recovered(error):
+                        fresh = True
                         continue
                 except StoreError as error:
                     self._failed(str(error))
+                except Exception as error:
+                    _log.exception("history: a defect")
+                    self._failed(f"{type(error).__name__}: {error}")
                 if self.error is not None or not len(self._held):
                     return
 
