@@ -69,7 +69,7 @@ class Traffic:
     ) -> None:
         """`now` (Unix seconds) is when the world is made; `bounds` are those of the account's histogram in seconds.
 
-        Without `keep_account` a million rows cost no memory. Live rows are counted on `page` as well.
+        Without `keep_account` a million rows cost no memory. Every row is counted on `page` as well.
         """
         self._connection = psycopg.connect(dsn, options="-c TimeZone=UTC -c synchronous_commit=on")
         self._columns = self._read_columns()
@@ -192,8 +192,6 @@ class Traffic:
                 self._spend(spent, batch, within_cycle=False)
                 self._charge(spent)
             self._remember(batch)
-            if self._page is not None:
-                self._page.add(batch)
 
     def delete_before(self, moment: float) -> int:
         """Delete the rows that began before then (Unix seconds), as retention does; how many."""
@@ -221,9 +219,11 @@ class Traffic:
         with self._connection.cursor() as cursor, cursor.copy(self._statement) as copy:
             copy.write("".join(map(self._writer.line, requests)))
 
-    def _remember(self, requests: Iterable[Request]) -> None:
+    def _remember(self, requests: Sequence[Request]) -> None:
         if self._keep_account:
             self.account.add(requests)
+        if self._page is not None:
+            self._page.add(requests)
 
     def _spend(self, spent: Spent, requests: Iterable[Request], *, within_cycle: bool) -> None:
         """Add what requests cost whom; only those since the start of the spender's cycle, if asked."""
