@@ -270,9 +270,7 @@ async def test_members_keys_and_models(litellm_database: MakeDatabase, tmp_path:
         assert watch.value("litellm_expired_keys", entity_type="user", entity_id="u1") == 1
         assert watch.value("litellm_active_keys", entity_type="team", entity_id="t1") == 1
         assert watch.value("litellm_available_models", entity_type="user", entity_id="u1") == 1
-        assert (
-            watch.value("litellm_available_models", entity_type="user", entity_id="u2") == 3
-        )  # claude, gpt-4o, unknown
+        assert watch.value("litellm_available_models", entity_type="user", entity_id="u2") == 2  # claude, gpt-4o
         assert watch.value("litellm_model_info", model="claude", provider="anthropic", source="database") == 1
         assert watch.value("litellm_model_info", model="gpt-4o", provider="openai", source="log") == 1
 
