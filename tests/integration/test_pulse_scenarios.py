@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import ssl
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -356,3 +358,66 @@ async def test_tls_is_verified_when_asked_for(caplog: pytest.LogCaptureFixture) 
             assert isinstance(error, Unreachable)
             assert "certificate" in str(error).lower()
         assert not page.asked
+
+
+async def test_history_file_that_cannot_be_used(page: MetricsPage, tmp_path: Path) -> None:
+    """A file that cannot be opened: `error` says so, everything is served from memory; it is written once it can be."""
+    path = tmp_path / "history.db"
+    path.mkdir()
+    page.shows(litellm(1000))
+    async with Pulse(scraping(page.url, db_path=path)) as pulse:
+        await minute(pulse)
+        page.shows(litellm(1004))
+        await minute(pulse)
+        told = await pulse.told()
+        assert (told["requests_daily"], told["requests_lifetime"]) == (4, 4)
+        assert "history.db" in told["error"]
+        history = await pulse.told("/api/v1/history")
+        assert (history["source"], history["count"]) == ("memory", 2)
+        assert pulse.booked("tallykeep_pulse_history_source") == "memory"
+        assert pulse.booked("tallykeep_pulse_history_writable") == 0
+        path.rmdir()
+        await minute(pulse)
+        told, history = await pulse.told(), await pulse.told("/api/v1/history")
+        assert (told["requests_daily"], "error" in told) == (4, False)
+        assert (history["source"], history["count"]) == ("sqlite", 3)
+        assert pulse.booked("tallykeep_pulse_history_writable") == 1
+
+
+async def test_damaged_history_file(page: MetricsPage, tmp_path: Path) -> None:
+    """A damaged file is set aside with a date, a fresh one begins, and a metric says so."""
+    path = tmp_path / "history.db"
+    path.write_bytes(b"not a database at all " * 500)
+    page.shows(litellm(1000))
+    async with Pulse(scraping(page.url, db_path=path)) as pulse:
+        await minute(pulse)
+        assert "error" not in await pulse.told()
+        assert pulse.booked("tallykeep_pulse_history_set_aside") == 1
+        aside = pulse.desk.history.aside
+    assert aside is not None and ".corrupt-" in aside.name
+    assert aside.read_bytes().startswith(b"not a database")
+
+
+async def test_upgrade_from_litellm_pulse(page: MetricsPage, tmp_path: Path) -> None:
+    """A database of litellm-pulse keeps its today and its snapshots; counting goes on with the first scrape."""
+    path, clock = tmp_path / "litellm_pulse.db", FakeClock()
+    names = ("requests", "failed_requests", "tokens", "input_tokens", "output_tokens", "reasoning_tokens", "cost",
+             "in_flight_requests")  # fmt: skip
+    columns = ", ".join(f"raw_{name} REAL, delta_{name} REAL" for name in names)
+    with closing(sqlite3.connect(path)) as old, old:
+        old.execute(f"CREATE TABLE scrapes (id INTEGER PRIMARY KEY, ts INTEGER, is_reset INTEGER, {columns})")
+        for number, (raw, delta) in enumerate(((100.0, 0.0), (107.0, 7.0))):
+            values = [v for name in names for v in ((raw, delta) if name == "requests" else (0.0, 0.0))]
+            row = (None, int(clock.time()) - 60 * (2 - number), 0, *values)
+            old.execute(f"INSERT INTO scrapes VALUES ({', '.join('?' * len(row))})", row)
+    page.shows(litellm(110))
+    async with Pulse(scraping(page.url, db_path=path), clock=clock) as pulse:
+        assert (await pulse.told())["requests_daily"] == 7
+        await minute(pulse)
+        page.shows(litellm(112))
+        await minute(pulse)
+        told = await pulse.told()
+        assert told["requests"] == 112
+        assert told["requests_daily"] == 7 + 2
+        assert (await pulse.told("/api/v1/history"))["count"] == 4
+    assert path.with_name("litellm_pulse.db.bak").exists()

@@ -113,15 +113,23 @@ class PageServer:
         """Where the page is."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/metrics/"
 
-    def __enter__(self) -> PageServer:
+    def start(self) -> None:
+        """Begin to answer."""
         self._thread.start()
+
+    def stop(self) -> None:
+        """Answer no more."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def __enter__(self) -> PageServer:
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self.stop()
 
 
 def _handler(page: GatewayPage) -> type[BaseHTTPRequestHandler]:

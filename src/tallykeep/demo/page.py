@@ -30,7 +30,7 @@ class Page:
     families: frozenset[str]
     series: tuple[Series, ...]
 
-    def values(self, name: str, **labels: str) -> list[float]:
+    def values(self, name: str, /, **labels: str) -> list[float]:
         """Every value of `name` whose labels include `labels`."""
         return [s.value for s in self._series(name, labels)]
 
