@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 
 from tallykeep.cli.sections import add_config_option, load_config
-from tallykeep.config.load import PROGRAM
-from tallykeep.systems import all_systems
+from tallykeep.config.load import PROGRAM, Config
+from tallykeep.errors import ConfigError
+from tallykeep.systems import System, all_systems
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -61,9 +64,25 @@ def run_validate(args: argparse.Namespace) -> int:
         read_web_config(web_config_file)
     for warning in config.warnings:
         print(f"tallykeep: warning: {warning}", file=sys.stderr)
-    enabled = [system.name for system in all_systems() if system.enabled(config.section(system.name))]
+    found = [system for system in all_systems() if system.enabled(config.section(system.name))]
+    _check(found, config)
+    enabled = [system.name for system in found]
     given = sum(entry.origin != "default" for entry in config.entries)
     print(
         f"ok: {given} settings given; `tallykeep run` would run {', '.join(enabled) or 'nothing: no system is set up'}"
     )
     return 0
+
+
+def _check(systems: Iterable[System], config: Config) -> None:
+    """What the settings lead to: files they name, addresses in them. Raises: ConfigError with every mistake."""
+    problems: list[str] = []
+    for system in systems:
+        module, _, name = system.check.partition(":")
+        try:
+            if module:
+                getattr(import_module(module), name)(config.section(system.name))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(*problems)

@@ -42,7 +42,7 @@ Opener = Callable[[Any, Tools], AbstractAsyncContextManager[Parts]]
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A folder of systems/. `open`, `commands` and `routes` are "module:name", imported when they are used."""
+    """A folder of systems/. `open`, `check`, `commands` and `routes` are "module:name", imported when they are used."""
 
     name: str
     summary: str  # one line for --help
@@ -50,6 +50,7 @@ class System:
     families: tuple[Family, ...]
     enabled: Callable[[Any], bool]  # do these settings ask for it? (`run SYSTEM` asks outright)
     open: str  # of an Opener
+    check: str = ""  # of a Callable[[Any], None]: raises the ConfigError that `open` would, and sends nothing
     commands: str = ""  # of a Callable[[argparse.ArgumentParser], None] that adds the system's sub-commands
     routes: str = ""  # of a Callable[[Any], fastapi.APIRouter] that answers from the desk among its Parts
     web: Callable[[Any], Web] | None = None  # where its routes are served; the program's own place if it has none

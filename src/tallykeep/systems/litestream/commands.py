@@ -144,13 +144,15 @@ async def _restored(target: Target, args: argparse.Namespace) -> int:
             _tell(args, reached | {"plan": [file.key for file in plan.files]}, rendering.plan_lines(plan.files))
             return 0
         with progress("restoring", silent=args.json) as meter:
-            restored, unchecked = await restoring.restore(args.output, _Fetched(meter), meter.expect)
+            restored, unchecked, notes = await restoring.restore(args.output, _Fetched(meter), meter.expect)
     finally:
         await store.close()
     told = restored._asdict() | {"output": str(args.output), "txid": str(restored.txid), "bytes": restored.bytes}
     lines = [f"restored {args.output} to TXID {restored.txid}: {restored.files} files, {restored.bytes} bytes"]
     lines += [f"  not examined: {thing}" for thing in unchecked]
-    _tell(args, told | {"integrity": args.integrity_check, "unchecked": list(unchecked)}, lines)
+    lines += [f"  note: {note}" for note in notes]
+    more = {"integrity": args.integrity_check, "unchecked": list(unchecked), "notes": list(notes)}
+    _tell(args, told | more, lines)
     return 0
 
 

@@ -34,10 +34,6 @@ _REFUSED = {
 }
 
 
-NEWER_V3 = (
-    "the newest backup here is one of Litestream 0.3 (generations/), which is not read: restore it with Litestream"
-)
-
 OnProgress = Callable[[Progress], None]
 
 
@@ -77,10 +73,7 @@ async def list_inventory(store: Store) -> Inventory:
 
 
 async def _attempt(store: Store, request: DrillRequest, on_progress: OnProgress) -> DrillResult:
-    inventory = await list_inventory(store)
-    if request.txid is None and inventory.v3_is_newer:
-        return DrillResult("inconclusive", "plan", NEWER_V3)
-    plan = make_plan(inventory, txid=request.txid)
+    plan = make_plan(await list_inventory(store), txid=request.txid)
     if plan.problem is not Problem.NONE:
         return DrillResult("failed", "plan", _refused(plan), files=len(plan.files))
     _clear(request)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
 
 from tallykeep.errors import ConfigError
 from tallykeep.metrics import Book
@@ -47,6 +48,8 @@ from tallykeep.systems.litestream.totals import total
 from tallykeep.systems.litestream.yml import read_targets
 from tallykeep.systems.system import Tools
 
+T = TypeVar("T")
+
 
 @asynccontextmanager
 async def open_litestream(settings: LitestreamSettings, tools: Tools) -> AsyncIterator[Parts]:
@@ -58,7 +61,7 @@ async def open_litestream(settings: LitestreamSettings, tools: Tools) -> AsyncIt
     ledger = Ledger(tools.book)
     drills = asyncio.Lock()
     async with AsyncExitStack() as stack:
-        watches = [_Watch(target, settings, tools, ledger, drills) for target in targets]
+        watches = _for_each(targets, lambda target: _Watch(target, settings, tools, ledger, drills))
         for watch in watches:
             stack.push_async_callback(watch.close)
         yield Parts(
@@ -66,6 +69,26 @@ async def open_litestream(settings: LitestreamSettings, tools: Tools) -> AsyncIt
             services=tuple(service for watch in watches for service in watch.services()),
             derived=tuple(_totals(targets, tools.book)),
         )
+
+
+def check_litestream(settings: LitestreamSettings) -> None:
+    """Read what the settings name, and make every client: nothing is sent. Raises: ConfigError with every mistake."""
+    readable = [target for target in all_targets(settings, os.environ) if target.replica is not None]
+    _for_each([target for target in readable if not target.problem], Target.open)
+
+
+def _for_each(targets: Sequence[Target], make: Callable[[Target], T]) -> list[T]:
+    """What `make` gives for each target. Raises: ConfigError with the problems of all."""
+    made: list[T] = []
+    problems: list[str] = []
+    for target in targets:
+        try:
+            made.append(make(target))
+        except ConfigError as error:
+            problems += [f"litestream: target {target.name}: {problem}" for problem in error.problems]
+    if problems:
+        raise ConfigError(*problems)
+    return made
 
 
 def all_targets(settings: LitestreamSettings, environ: Mapping[str, str]) -> tuple[Target, ...]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tallykeep.errors import NotFound, RestoreError
 from tallykeep.storage.store import Store
-from tallykeep.systems.litestream.drilling import NEWER_V3, list_inventory
+from tallykeep.systems.litestream.drilling import list_inventory
 from tallykeep.systems.litestream.integrity import Soundness, examine
 from tallykeep.systems.litestream.inventory import Inventory, LtxFile
 from tallykeep.systems.litestream.ltx.error import LtxError
@@ -18,6 +18,7 @@ from tallykeep.systems.litestream.ltx.header import HEADER_SIZE, Header
 from tallykeep.systems.litestream.ltx.txid import Txid
 from tallykeep.systems.litestream.plan import Plan, Problem, make_plan
 from tallykeep.systems.litestream.restore import Progress, RestoredImage, apply
+from tallykeep.systems.litestream.verdict import NEWER_V3
 from tallykeep.systems.litestream.verifying import opener
 from tallykeep.threads import in_thread
 from tallykeep.units import format_timestamp
@@ -38,6 +39,7 @@ class Restored(NamedTuple):
 
     image: RestoredImage
     unchecked: tuple[str, ...]  # what SQLite could not look at here, and why
+    notes: tuple[str, ...]  # what else there is to know
 
 
 class Restoring:
@@ -49,13 +51,13 @@ class Restoring:
         self._goal = goal
         self._integrity = integrity
         self._found = Soundness()
+        self._notes: tuple[str, ...] = ()
 
     async def plan(self) -> Plan:
         """The plan by a fresh listing. Raises: RestoreError saying why there is none; StoreError."""
         inventory = await list_inventory(self._store)
         before = self._goal.before
-        if self._goal == Goal() and inventory.v3_is_newer:
-            raise RestoreError(NEWER_V3)
+        self._notes = (NEWER_V3,) if self._goal == Goal() and inventory.v3_is_newer else ()
         if before is None:
             plan = make_plan(inventory, txid=self._goal.txid)
         else:
@@ -77,7 +79,7 @@ class Restoring:
             expect(plan.bytes)
             try:
                 image = await apply(plan.files, opener(self._store), output, on_progress, examine=self._examine)
-                return Restored(image, self._found.unchecked)
+                return Restored(image, self._found.unchecked, self._notes)
             except NotFound:
                 if attempt == _ATTEMPTS - 1:
                     raise

@@ -13,7 +13,7 @@ from pathlib import Path
 from tallykeep.config.model import DEFAULT_TARGET, Secret, group, setting
 from tallykeep.config.model import targets as any_number
 from tallykeep.config.parse import FLAG, PATH, duration, one_of, size
-from tallykeep.systems.litestream.urls import REPLICA, ReplicaUrl
+from tallykeep.systems.litestream.urls import ENDPOINT, REPLICA, ReplicaUrl
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,9 @@ class TargetSettings:
     )  # fmt: skip
     bucket: str = setting("", env="S3_BUCKET", switch=True, help="Bucket of the replica (S3 or R2).")
     prefix: str = setting("", env="S3_PREFIX", help="Prefix of the replica inside the bucket.")
-    endpoint: str = setting("", env="S3_ENDPOINT_URL", help="S3-compatible endpoint (needed for Cloudflare R2).")
+    endpoint: str = setting(
+        "", env="S3_ENDPOINT_URL", parse=ENDPOINT, help="S3-compatible endpoint (needed for Cloudflare R2)."
+    )
     region: str = setting("", help="Region of the bucket. Told by the endpoint where it is not given.")
     access_key_id: str = setting(
         "", env="LITESTREAM_ACCESS_KEY_ID",

@@ -13,5 +13,6 @@ LITESTREAM = System(
     families=FAMILIES,
     enabled=LitestreamSettings.asked_for,
     open="tallykeep.systems.litestream.opening:open_litestream",
+    check="tallykeep.systems.litestream.opening:check_litestream",
     commands="tallykeep.systems.litestream.cli:add",
 )

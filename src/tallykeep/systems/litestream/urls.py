@@ -216,4 +216,14 @@ _PROVIDERS = (
     (re.compile(r"(?P<bucket>.+)\.t3\.storage\.dev"), "https://t3.storage.dev", False),
 )  # fmt: skip
 
+_ENDPOINT = re.compile(r"(?:https?://)?(?:[^\s/?#@]*@)?(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?(?:/[^\s?#]*)?")
+
+
+def _endpoint(text: str) -> str:
+    if not _ENDPOINT.fullmatch(text):
+        raise ValueError("not an endpoint")
+    return text
+
+
+ENDPOINT: Parser[str] = Parser(_endpoint, "https://host, http://host:port, or either without its scheme")
 REPLICA: Parser[ReplicaUrl] = Parser(parse_replica, "s3://bucket/prefix, file:///path or a path, as Litestream has it")

@@ -19,6 +19,10 @@ from tallykeep.systems.litestream.ltx.txid import Txid
 from tallykeep.systems.litestream.plan import Plan, Problem, find_reach, make_plan
 from tallykeep.systems.litestream.report import CorruptFile, LocalSide, Proof, Reason, Report, Verdict, ordered
 
+NEWER_V3 = (
+    "the newest backup here is one of Litestream 0.3: `litestream restore` takes that one, and the LTX files, of which"
+    " this report speaks, only with -txid"
+)
 _MOST_TRIES = 500  # older TXIDs looked at when the newest is not restorable
 _PROBLEMS = {Problem.EMPTY: Reason.EMPTY, Problem.NO_BASE: Reason.NO_BASE, Problem.GAP: Reason.GAP}
 
@@ -40,10 +44,8 @@ def judge(
     """
     evidence = evidence or Evidence()
     plan = plan or make_plan(inventory)
-    if inventory.v3_is_newer or (plan.problem is Problem.EMPTY and inventory.v3.files):
-        return Report(
-            target, Verdict.UNKNOWN, proof, newest_txid=plan.tip or None, local=local, notes=_notes(inventory)
-        )
+    if plan.problem is Problem.EMPTY and inventory.v3.files:
+        return Report(target, Verdict.UNKNOWN, proof, local=local, notes=_notes(inventory))
     covered = cover(plan.files, evidence.pages)
     missing = evidence.missing_pages if covered is None else len(covered.missing)
     corrupt = _corrupt(inventory, evidence, covered)
@@ -164,11 +166,12 @@ def _notes(inventory: Inventory) -> tuple[str, ...]:
 def _remarks(inventory: Inventory) -> list[str]:
     notes = []
     if inventory.v3.files:
-        newer = ", and `litestream restore` would take them, as they are newer than every LTX file"
         notes.append(
-            f"{inventory.v3.files} objects of Litestream 0.3 (generations/) lie here; they are not read: "
-            f"use Litestream for them{newer if inventory.v3_is_newer and inventory.total.files else ''}"
+            f"{inventory.v3.files} objects of Litestream 0.3 (generations/) lie here; "
+            "they are not read: use Litestream for them"
         )
+    if inventory.v3_is_newer and inventory.total.files:
+        notes.append(NEWER_V3)
     if inventory.foreign:
         names = sorted(inventory.foreign)
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
