@@ -44,7 +44,7 @@ def shown(everybody: Entities, *known: str) -> dict[tuple[str, ...], float]:
     states = States()
     states.update(everybody, frozenset(known))
     found: dict[tuple[str, ...], float] = {}
-    for family, labels, value in states.samples():
+    for family, labels, value in states.samples(0.0):
         assert isinstance(value, float)
         assert (family.name, *labels) not in found, "a series stands twice"
         found[family.name, *labels] = value
@@ -197,7 +197,7 @@ def test_samples_follow_changes() -> None:
 
     def now(rows: list[Row], *known: str) -> set[Sample]:
         states.update(reading.gather({users: rows}, []), frozenset(known))
-        return set(states.samples())
+        return set(states.samples(0.0))
 
     limited = row("u", None, 0.0, (None, None, None, 7, None))
     first = now([row("a"), limited], "m")
@@ -205,6 +205,17 @@ def test_samples_follow_changes() -> None:
     assert now([row("a"), limited], "m") == first
     assert {s.labels[1] for s in now([limited], "m")} == {"u"}
     assert {s.value for s in now([limited], "m", "n") if s.family.name == "litellm_available_models"} == {2.0}
+
+
+def test_a_key_expires_while_nothing_else_changes() -> None:
+    """Counts of active and expired keys follow the clock."""
+    states = States()
+    states.update(gathered(VerificationToken=[key("a", user="u", expires=100.0), key("b", user="u")]), frozenset())
+
+    def active(now: float) -> list[object]:
+        return [sample.value for sample in states.samples(now) if sample.family.name == "litellm_active_keys"]
+
+    assert (active(99.0), active(100.0), active(101.0)) == ([2.0], [1.0], [1.0])
 
 
 def test_statements_leave_out_what_is_not_there() -> None:

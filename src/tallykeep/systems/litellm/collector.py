@@ -250,7 +250,7 @@ async def _newest(session: Session) -> list[Sample]:
 
 def _figures(work: _Work, everybody: Entities, now: float) -> list[Sample]:
     work.figures.update(everybody)
-    return list(work.figures.samples(now))
+    return work.figures.samples(now)
 
 
 _WITH_DATABASE: dict[Family, Family] = {}  # one family for all databases, so that they stand together on a page

@@ -15,7 +15,7 @@ from tallykeep.systems.litellm.cells import MICRO, NANO, Axis, Series, Sums
 from tallykeep.systems.litellm.entities import KEY, NONE, ORGANIZATION, TEAM, USER, Entities
 from tallykeep.systems.litellm.groups import Groups, Labels, by
 from tallykeep.systems.litellm.rows import UNKNOWN_MODEL
-from tallykeep.systems.litellm.states import States, key_counts
+from tallykeep.systems.litellm.states import States
 from tallykeep.systems.litellm.tally import Tally
 
 SPEND, KEYS, REQUEST, ERROR = "spend", "keys", "request", "error"  # the windows of a tally
@@ -117,18 +117,19 @@ class Figures:
         seen = {labels[0] for labels in self._models.sums} - {UNKNOWN_MODEL}
         self._states.update(everybody, frozenset(seen | {model for model, _ in everybody.models}))
 
-    def samples(self, now: float) -> Iterator[Sample]:
+    def samples(self, now: float) -> list[Sample]:
         """Every sample that rests on the tally or on a table; call update first."""
+        found: list[Sample] = []
         for wide in self._wide:
-            yield from wide.samples.values()
-        yield from self._key_spend
-        yield from _spend(self._models.sums)
+            found.extend(wide.samples.values())
+        found += self._key_spend
+        found += _spend(self._models.sums)
         windows = self._tally.windows
-        yield from _requests(windows[REQUEST].sums, windows[REQUEST].length)
-        yield from _errors(windows[ERROR].sums, windows[ERROR].length)
-        yield from self._ever.samples(self._everybody, self._one, self._keys)
-        yield from self._states.samples()
-        yield from key_counts(self._everybody, now)
+        found += _requests(windows[REQUEST].sums, windows[REQUEST].length)
+        found += _errors(windows[ERROR].sums, windows[ERROR].length)
+        found += self._ever.samples(self._everybody, self._one, self._keys)
+        found += self._states.samples(now)
+        return found
 
 
 class Ever:

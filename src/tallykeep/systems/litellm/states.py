@@ -22,7 +22,9 @@ class States:
         self._everybody = Entities()
         self._known: frozenset[str] = frozenset()
         self._each: list[tuple[Entity, tuple[Sample, ...]]] = []
-        self._whole: list[Sample] = []
+        self._counted_until: float | None = None  # Unix seconds at which a key expires; None: to be counted
+        self._counts: list[Sample] = []
+        self._samples: list[Sample] = []
 
     def update(self, everybody: Entities, known: frozenset[str]) -> None:
         """Take up who is there now. `known`: every model there is."""
@@ -33,14 +35,19 @@ class States:
             old[at] if at < len(old) and old[at][0] is entity else (entity, tuple(_of(entity, everybody, known)))
             for at, entity in enumerate(everybody.all)
         ]
-        self._whole = [*_teams(everybody), *_keys(everybody), *_models(everybody)]
-        self._everybody, self._known = everybody, known
+        self._samples = [sample for _, samples in self._each for sample in samples]
+        self._samples += [*_teams(everybody), *_keys(everybody), *_models(everybody)]
+        self._everybody, self._known, self._counted_until = everybody, known, None
 
-    def samples(self) -> Iterator[Sample]:
-        """Every sample that does not depend on the time of day."""
-        for _, samples in self._each:
-            yield from samples
-        yield from self._whole
+    def samples(self, now: float) -> list[Sample]:
+        """Every sample of everybody."""
+        if self._counted_until is None or now >= self._counted_until:
+            self._counts = list(key_counts(self._everybody, now))
+            keys = self._everybody.keys.values()
+            self._counted_until = min(
+                (k.expires for k in keys if k.expires is not None and k.expires > now), default=inf
+            )
+        return self._samples + self._counts
 
 
 def _of(entity: Entity, everybody: Entities, known: frozenset[str]) -> Iterator[Sample]:
