@@ -1,7 +1,7 @@
 """What pulse costs while it waits: start to the first answered /metrics, and resident memory between two scrapes.
 
-`tallykeep run pulse` with its API asked as often as /metrics is, scraping the recorded page of a real LiteLLM proxy
-every second (far more often than anybody would), history in a file.
+`tallykeep run pulse` with both listeners up, scraping the recorded page of a real LiteLLM proxy every second (far more
+often than anybody would), history in a file. /metrics is asked five times before memory is read.
 
 python -m benchmarks.pulse_idle [--rounds 3] [--settle 5] [--json]
 """
