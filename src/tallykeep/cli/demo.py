@@ -22,8 +22,9 @@ _LEAST = 20.0  # seconds; a shorter demo cannot show its second act
 def add(parser: argparse.ArgumentParser) -> None:
     """Say what this command takes."""
     parser.description = (
-        "A busy SQLite database, a real Litestream replicating it to a real S3 server, a second one to a folder, "
-        "and tallykeep watching both. Everything runs on this machine and is gone afterwards."
+        "A busy SQLite database, a real Litestream replicating it to a real S3 server, a second one to a folder; the "
+        "real PostgreSQL of an LLM gateway with LiteLLM's schema and traffic; and tallykeep watching all of it. "
+        "Everything runs on this machine and is gone afterwards."
     )
     parser.add_argument(
         "--for",
@@ -65,7 +66,7 @@ def _play(summary: Summary, say: Callable[[str], None], deadline: float | None) 
     from tallykeep.demo.acts import Play
     from tallykeep.demo.world import World
 
-    say("Starting S3, a busy application, Litestream and tallykeep ...")
+    say("Starting S3, a busy application, Litestream, PostgreSQL and tallykeep ...")
     with World() as world:
         play = Play(world, summary, say, deadline)
         try:
@@ -81,17 +82,32 @@ def _play(summary: Summary, say: Callable[[str], None], deadline: float | None) 
 
 def _introduce(world: World) -> None:
     url = f"http://127.0.0.1:{world.port}"
+    gateway = f"LiteLLM's schema and traffic in PostgreSQL at {world.gateway.address}" if world.gateway else "left out"
     print(
         f"""
   application   commits to {world.shop.name} and {world.ledger.name} in {world.folder}
   Litestream    {world.shop.name} -> s3://demo/shop at {world.s3.endpoint}
                 {world.ledger.name} -> {world.replica}
-  tallykeep     {url}/metrics   {url}/readyz   {url}/status
+  LLM gateway   {gateway}
+  tallykeep     {url}/metrics   {url}/readyz   {url}/status{_api(world)}
 
-  Ask for yourself: tallykeep litestream check {world.replica} --deep
+  Ask for yourself: tallykeep litestream check {world.replica} --deep{_asking(world)}
 """,
         flush=True,
     )
+
+
+def _api(world: World) -> str:
+    return f"\n                http://127.0.0.1:{world.api_port}/ and its /api/v1/metrics" if world.gateway else ""
+
+
+def _asking(world: World) -> str:
+    if world.gateway is None:
+        return ""
+    month = time.strftime("%Y-%m")
+    return f"""
+                    LITELLM_DATABASE_URL={world.gateway.url} \\
+                      tallykeep litellm report --month {month} --by team"""
 
 
 def _interrupt(*_: object) -> None:

@@ -1,6 +1,7 @@
 """The demo as a play of two acts, watched through /metrics alone, as Prometheus would.
 
-First act: both replicas turn restorable, are verified, drilled and compared with the live databases.
+First act: both replicas turn restorable, are verified, drilled and compared with the live databases; what the LLM
+gateway's users have spent equals the account of whoever made the traffic, to the cent.
 Second act: the S3 server is frozen. Litestream goes on saying that it replicates; tallykeep has to say that it does
 not know, and to come back when the server does.
 """
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from tallykeep.demo.bill import Bill
 from tallykeep.demo.page import Page, scrape
 from tallykeep.demo.summary import Outcome, Summary
 from tallykeep.demo.world import World
@@ -58,6 +60,7 @@ class Play:
         self._page: Page | None = None  # the last one
         self._seen: set[str] = set()
         self._dead: set[str] = set()
+        self._shown: Bill | None = None  # the page's account, when the two were equal
 
     def first_act(self) -> None:
         """Both replicas are shown good, and every family is seen."""
@@ -65,8 +68,37 @@ class Play:
         expected = {family.name for family in f.FAMILIES} - OCCASIONAL
         families = self._summary.expect(f"all {len(expected)} families of Litestream on /metrics")
         checks.append((families, lambda page: expected <= self._seen))
+        checks.extend(self._bill())
         self._await(checks, PATIENCE if self._deadline is None else self._deadline - SECOND_ACT - time.monotonic())
         families.detail = ", ".join(sorted(expected - self._seen))
+
+    def _bill(self) -> Iterable[tuple[Outcome, Check]]:
+        """tallykeep and the generator of the traffic agree on who spent what, while the traffic pauses."""
+        gateway = self._world.gateway
+        if gateway is None:
+            self._say(f"Without an LLM gateway: {self._world.without_gateway}")
+            return
+
+        agreed: set[str] = set()
+
+        def agree(page: Page) -> bool:
+            if gateway.bill is None or not gateway.bill.equals(Bill.shown(page)):
+                return False
+            self._shown = Bill.shown(page)
+            return both("database")
+
+        def agree_too(page: Page) -> bool:
+            return gateway.bill is not None and gateway.bill.is_on(page) and both("page")
+
+        def both(one: str) -> bool:
+            agreed.add(one)
+            if len(agreed) == 2:
+                gateway.go_on()
+            return True
+
+        outcome = self._summary.expect("LLM gateway: spend by team and model equals its own account, to the cent")
+        yield outcome, agree
+        yield self._summary.expect("LLM gateway: pulse counts the same on its metrics page"), agree_too
 
     def second_act(self) -> None:
         """The S3 server freezes and thaws; tallykeep notices both, and the other replica is not touched by it."""
@@ -90,6 +122,11 @@ class Play:
         if self._page is not None:
             for kind, target in self._targets(self._page).items():
                 yield f"{_TITLES[kind]}: {_figures_of(self._page, target)}"
+        gateway = self._world.gateway
+        if gateway is not None and gateway.bill is not None:
+            yield f"LLM gateway, its own account:  {gateway.bill.line()}"
+            if self._shown is not None:
+                yield f"LLM gateway, by tallykeep:     {self._shown.line()}"
 
     def watch(self, seconds: float) -> None:
         """Let time pass, with an eye on the processes."""

@@ -1,4 +1,4 @@
-"""The embedded world: an application, S3, Litestream and tallykeep, each a real process on this machine.
+"""The embedded world: an application, S3, Litestream, an LLM gateway's database, tallykeep; all real, on this machine.
 
 Two databases, as Litestream gives each of them one replica: shop.db goes to the S3 server, ledger.db to a folder.
 Intervals are seconds instead of minutes and hours, so that compactions, snapshots and drills happen while one looks
@@ -15,16 +15,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
+from tallykeep.demo.gateway import Gateway
 from tallykeep.demo.litestream import LitestreamDaemon
 from tallykeep.demo.page import get
 from tallykeep.demo.seaweedfs import SeaweedFS
 from tallykeep.demo.writer import open_database
-from tallykeep.errors import Unreachable
+from tallykeep.errors import ConfigError, Unreachable
 from tallykeep.runtime.processes import ManagedProcess, free_port
 
 BUCKET = "demo"
 RATE = 5  # commits a second, in each database
 _PREFERRED_PORT = 9090  # where people expect it
+_PREFERRED_API_PORT = 8000
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")  # a user's own settings must not leak in
 
 _LITESTREAM_YML = """\
@@ -66,6 +68,21 @@ litestream:
     every: 5s
     integrity: full
 """
+_LITELLM_YAML = """\
+litellm:
+  interval: 1s
+  timeout: 5s
+  databases:
+    - name: gateway
+      url: {url}
+pulse:
+  interval: 1s
+  host: 127.0.0.1
+  port: {api}
+  targets:
+    - name: gateway
+      url: {metrics}
+"""
 
 
 class World:
@@ -74,17 +91,23 @@ class World:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self.folder = Path()
-        self.port = 0
+        self.port = self.api_port = 0  # of /metrics, and of the JSON API
+        self.gateway: Gateway | None = None
+        self.without_gateway = ""  # why there is none
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tallykeep-demo-")))
+            self.folder.chmod(0o711)  # as root, PostgreSQL runs as another user
+            self.gateway = self._gateway(stack)
             self.s3 = stack.enter_context(SeaweedFS(self._below("s3")))
             self.s3.create_bucket(BUCKET)
             self.writer = stack.enter_context(self._writer())
             self.litestream = self._litestream()
             self.litestream.start()
             stack.callback(self.litestream.kill)  # nothing it could still sync will be looked at
+            if self.gateway is not None:
+                self.gateway.wait_ready()
             self.tallykeep = self._started_tallykeep()
             stack.callback(self.tallykeep.stop)
             self._stack = stack.pop_all()
@@ -112,7 +135,17 @@ class World:
         """The processes that have ended though nobody told them to, with their last words."""
         processes = {"the writer": self.writer, "Litestream": self.litestream, "tallykeep": self.tallykeep}
         dead = {name: process.log_tail(5) for name, process in processes.items() if not process.alive}
+        if self.gateway is not None and not self.gateway.alive:
+            dead["the LLM gateway"] = self.gateway.trouble
         return dead if self.s3.alive else dead | {"SeaweedFS": ""}
+
+    def _gateway(self, stack: ExitStack) -> Gateway | None:
+        """The LLM gateway's database, where it can be had: root may not have it below every folder."""
+        try:
+            return stack.enter_context(Gateway(self._below("postgres")))
+        except ConfigError as error:
+            self.without_gateway = str(error)
+            return None
 
     def _below(self, name: str) -> Path:
         folder = self.folder / name
@@ -162,10 +195,15 @@ class World:
     def _log(self) -> Path:
         return self.folder / "tallykeep.log"
 
+    def _gateway_yaml(self, gateway: Gateway) -> str:
+        self.api_port = _PREFERRED_API_PORT if _is_free(_PREFERRED_API_PORT) else free_port()
+        return _LITELLM_YAML.format(url=gateway.url, metrics=gateway.metrics, api=self.api_port)
+
     def _tallykeep(self) -> ManagedProcess:
         config = self.folder / "tallykeep.yaml"
         config.write_text(
             _TALLYKEEP_YAML.format(state=self.folder / "state", port=self.port, config=self.litestream.config)
+            + (self._gateway_yaml(self.gateway) if self.gateway else "")
         )
         env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         command = ["tallykeep", "run", "--config", str(config)]
