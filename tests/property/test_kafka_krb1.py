@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from tests.support.kafka_backup import ORDERS, a_segment
 
 from tallykeep.errors import IntegrityError
-from tallykeep.systems.kafka.index import Aborted, Extent, Row, SegmentIndex
+from tallykeep.systems.kafka.index import Extent, Row, SegmentIndex
 from tallykeep.systems.kafka.manifest import Entry, GapEntry, Record, segment_entry
 from tallykeep.systems.kafka.segment import batches
-from tallykeep.systems.kafka.wire import Codec
+from tallykeep.systems.kafka.wire import Aborted, Codec
 from tallykeep.systems.kafka.wire.checksum import crc32c
 
 int16, int32, int64 = (st.integers(-(1 << bits - 1), (1 << bits - 1) - 1) for bits in (16, 32, 64))

@@ -20,8 +20,9 @@ from typing import Self
 
 import pytest
 import trustme
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 from cryptography.hazmat.primitives import serialization
 from tests.support.servers import _give_up
@@ -80,7 +81,8 @@ class KafkaServer:
     def client_certificate(self, name: str = "client") -> Path:
         """A file with a key and a certificate that the broker trusts."""
         path = self.folder / f"{name}.pem"
-        self._authority.issue_cert(common_name=name).private_key_and_cert_chain_pem.write_to_path(str(path))
+        issued = self._authority.issue_cert(f"{name}.test", common_name=name)  # Java refuses one without any name
+        issued.private_key_and_cert_chain_pem.write_to_path(str(path))
         return path
 
     def start(self, timeout: float = 90.0) -> None:
@@ -131,11 +133,12 @@ class KafkaServer:
         return Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 20, **_QUIET, **named})
 
     def create_topic(self, name: str, partitions: int = 1, **config: str) -> None:
-        """Make a topic and wait until it is there; dots in the names of settings are written as underscores."""
+        """Make a topic and wait until its leaders answer; dots in the names of settings are written as underscores."""
         named = {key.replace("_", "."): value for key, value in config.items()}
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=named)
         admin = self.admin()  # its requests end with it
         admin.create_topics([topic])[name].result(30)
+        self._running.wait_ready(lambda: _is_led(admin, name, partitions), 30)
 
     @property
     def _running(self) -> ManagedProcess:
@@ -219,6 +222,17 @@ class KafkaServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _is_led(admin: AdminClient, topic: str, partitions: int) -> bool:
+    """Whether every partition has a leader that answers."""
+    asked = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in range(partitions)}  # type: ignore[no-untyped-call]
+    try:
+        for future in admin.list_offsets(asked).values():
+            future.result(30)
+    except KafkaException:
+        return False
+    return True
 
 
 def _environment(folder: Path) -> dict[str, str]:

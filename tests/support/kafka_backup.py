@@ -12,9 +12,8 @@ from tallykeep.storage.store import ObjectInfo, Store
 from tallykeep.systems.kafka.chain import Chain
 from tallykeep.systems.kafka.committing import commit
 from tallykeep.systems.kafka.held import Held, Incarnation, add_up
-from tallykeep.systems.kafka.index import Aborted
 from tallykeep.systems.kafka.segment import NO_TOPIC_ID, Sealed, SegmentBuilder
-from tallykeep.systems.kafka.wire import Codec, Record, encode_batch, only
+from tallykeep.systems.kafka.wire import Aborted, Codec, Record, encode_batch, only
 
 ORDERS = Incarnation("orders", NO_TOPIC_ID, 0)
 

@@ -13,10 +13,10 @@ from tests.support.kafka_backup import ORDERS, a_batch, a_segment
 
 from tallykeep.errors import IntegrityError
 from tallykeep.systems.kafka.digest import check_digest
-from tallykeep.systems.kafka.index import UNKNOWN_TIME, Aborted, Extent, Row, SegmentIndex
+from tallykeep.systems.kafka.index import UNKNOWN_TIME, Extent, Row, SegmentIndex
 from tallykeep.systems.kafka.manifest import GapEntry, Record, SegmentEntry, segment_entry
 from tallykeep.systems.kafka.segment import CHUNK, SegmentBuilder, batches
-from tallykeep.systems.kafka.wire import Codec, decode_records, only
+from tallykeep.systems.kafka.wire import Aborted, Codec, decode_records, only
 from tallykeep.systems.kafka.wire.checksum import crc32c
 
 PAGE = (Path(__file__).parents[2] / "docs/formats/krb1.md").read_text()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import zstandard
 
 from tallykeep.errors import IntegrityError
-from tallykeep.systems.kafka.wire import BatchHeader, Codec
+from tallykeep.systems.kafka.wire import Aborted, BatchHeader, Codec
 from tallykeep.systems.kafka.wire.checksum import crc32c
 
 MAGIC = b"KRB1"
@@ -65,13 +65,6 @@ class Extent(NamedTuple):
     raw: int  # bytes of the batches
     batches: int
     codec: Codec  # NONE: as they came, whatever they are compressed with themselves
-
-
-class Aborted(NamedTuple):
-    """An aborted transaction, as a Fetch response tells of it: it ends at its producer's next abort marker."""
-
-    producer_id: int
-    first_offset: int
 
 
 class SegmentIndex(NamedTuple):

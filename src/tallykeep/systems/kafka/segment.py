@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from tallykeep.errors import IntegrityError
 from tallykeep.systems.kafka.digest import digest
-from tallykeep.systems.kafka.index import UNKNOWN_TIME, Aborted, Extent, Row, SegmentIndex
-from tallykeep.systems.kafka.wire import Batch, BatchError, Codec, walk
+from tallykeep.systems.kafka.index import UNKNOWN_TIME, Extent, Row, SegmentIndex
+from tallykeep.systems.kafka.wire import Aborted, Batch, BatchError, Codec, walk
 from tallykeep.systems.kafka.wire.codec import compress, decompress
 
 CHUNK = 1 << 20  # bytes of batches in a packed chunk, about

@@ -2,8 +2,8 @@
 
 `uncompressed_size` reads the codec's own length fields where a frame has them and decompresses, keeping nothing,
 where it has none; `pieces` yields at most 1 MiB at a time, so that no batch can fill the memory by promising little.
-Producers differ: Java writes zstd without a content size, LZ4 without one, snappy in xerial blocks; librdkafka
-writes raw snappy.
+Neither Java's producer nor librdkafka writes content sizes with zstd and LZ4, so in practice these are counted. Snappy
+comes in xerial blocks from the one and raw from the other.
 Sources: RFC 8878 (zstd); LZ4 frame format 1.6.3; snappy-java, SnappyOutputStream; snappy format description;
 Apache Kafka, org.apache.kafka.common.compress. As there, bytes behind an LZ4 frame are ignored.
 """
