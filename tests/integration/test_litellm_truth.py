@@ -248,7 +248,7 @@ async def test_kill_9_loses_nothing(litellm_database: MakeDatabase, tmp_path: Pa
         await live
         clock = HeldClock()
         clock.hold()
-        async with watched(dsn, clock, state) as last:
+        async with watched(dsn, clock, state, SHORT) as last:  # what is older is empty, and folded into the base
             last.since = since
             check_account(await last.settle(), last, made)
 

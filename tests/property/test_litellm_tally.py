@@ -135,6 +135,7 @@ class World:
     def refresh(self) -> None:
         _to_its_end(self.reading.refresh(Schema({}), lambda own, team, key: "", self.now))
         self.look()
+        assert all(self.tally.missing_edge(window) is None for window in self.tally.windows.values())
 
     def look(self) -> None:
         """No counter may ever have fallen."""

@@ -1,12 +1,13 @@
 """When what is read: one refresh of a tally from its database.
 
 In this order: hours that have become old enough are read once more and sealed; the open minutes are read and
-replaced; windows whose start cuts a sealed block get the minutes of its edge; one sealed hour is checked against
-its fingerprint, round and round, and its block read again where a row came or went. All is committed to the
-ledger before the refresh counts as done.
+replaced; two sealed hours are checked against their fingerprints, one of all hours, round and round, and one of the
+newest few, and a block is read again where a row came or went; windows whose start cuts a sealed block get the
+minutes of its edge. All is committed to the ledger before the refresh counts as done.
 
 A row reaches the log only after its request has ended and a batch was flushed, so minutes stay open for
-`overlap` seconds; what comes later still is found by the check, once within a full round of it.
+`overlap` seconds; what comes later still is found by the check, within a full round at the latest, and a row that is
+hours late within a few refreshes.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from datetime import UTC, datetime
 
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.litellm import statements
+from tallykeep.systems.litellm.cells import Check
 from tallykeep.systems.litellm.database import Database
 from tallykeep.systems.litellm.ledger import Block
 from tallykeep.systems.litellm.rows import Organizations, Rows, check_of, checks_by_hour, fold
 from tallykeep.systems.litellm.schema import Schema
 from tallykeep.systems.litellm.tally import DAY, HOUR, MINUTE, Tally, Window
 
+_NEWEST_HOURS = 6  # checked all the time: rows that come very late mostly belong here
 _RECENT_DAYS = 1  # and today are read in hours at first; older history in whole days
 
 
@@ -106,6 +109,7 @@ class Reading:
         self._database = database
         self._read_until: float | None = None  # when the open minutes were last read; None: never by this process
         self._turn = 0  # Unix seconds up to which this round of checks has come
+        self._newest = 0  # which of the newest hours was checked last
         self.rounds = 0  # full rounds of checks
         self.repaired = 0  # blocks that a check found changed
 
@@ -124,9 +128,9 @@ class Reading:
         await self._prepend(schema, organizations, now)
         await self._seal(schema, organizations, now)
         await self._reopen(schema, organizations, now)
+        await self._check(schema, organizations)
         for window in tally.windows.values():
             await self._edge(schema, organizations, window)
-        await self._check(schema, organizations)
         await in_thread(tally.commit)
 
     def _horizon(self) -> int:
@@ -184,31 +188,37 @@ class Reading:
                 await in_thread(self._tally.cut, window, start, minutes)
 
     async def _check(self, schema: Schema, organizations: Organizations) -> None:
-        turn = self._next_hour()
-        if turn is None:
+        hours = [hour for hour in (self._next_hour(), self._newest_hour()) if hour is not None]
+        if not hours:
             return
-        start, stop, hour = turn
-        bounds = {"start": moment(hour), "stop": moment(hour + HOUR)}
+        found: dict[int, Check] = {}
         async with self._database.session() as session:
-            rows = await session.rows(statements.checks(), bounds)
-        found = checks_by_hour(rows).get(hour, check_of({}))
-        if not found.agrees(self._tally.check(start, (hour - start) // HOUR)):
-            step = stop - start
-            [block] = await self._reader.sealed(schema, organizations, start, stop, step)
-            await in_thread(self._tally.replace, block)
-            self.repaired += 1
-        self._turn = hour + HOUR
+            for hour in hours:
+                bounds = {"start": moment(hour), "stop": moment(hour + HOUR)}
+                found |= checks_by_hour(await session.rows(statements.checks(), bounds))
+        for hour in hours:
+            start, stop = self._tally.sealed_at(hour)
+            if not found.get(hour, check_of({})).agrees(self._tally.check(start, (hour - start) // HOUR)):
+                [block] = await self._reader.sealed(schema, organizations, start, stop, stop - start)
+                await in_thread(self._tally.replace, block)
+                self.repaired += 1
+        self._turn = hours[0] + HOUR
 
-    def _next_hour(self) -> tuple[int, int, int] | None:
-        """(start, stop) of a sealed block and the hour of it that is to be checked next."""
-        blocks = self._tally.sealed()
-        if not blocks:
+    def _next_hour(self) -> int | None:
+        """The sealed hour that is to be checked next; after the last of them a round is full."""
+        oldest, newest = self._tally.sealed_from, self._tally.sealed_until
+        if oldest is None or newest is None:
             return None
-        for start, stop in blocks:
-            if stop > self._turn:
-                return start, stop, max(start, self._turn)
-        self.rounds += 1
-        self._turn = 0
-        self._read_until = None  # late rows of minutes that are neither sealed nor read again in each refresh
-        start, stop = blocks[0]
-        return start, stop, start
+        if self._turn >= newest:
+            self.rounds += 1
+            self._turn = 0
+            self._read_until = None  # late rows of minutes that are neither sealed nor read again in each refresh
+        return max(oldest, self._turn)
+
+    def _newest_hour(self) -> int | None:
+        """One of the hours that were sealed last, each in its turn."""
+        oldest, newest = self._tally.sealed_from, self._tally.sealed_until
+        self._newest = (self._newest + 1) % _NEWEST_HOURS
+        if oldest is None or newest is None:
+            return None
+        return max(oldest, newest - HOUR * (self._newest + 1))

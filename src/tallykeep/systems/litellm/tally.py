@@ -146,6 +146,11 @@ class Tally:
         """(start, stop) of the sealed blocks, oldest first."""
         return [(start, self._sealed[start]) for start in self._starts]
 
+    def sealed_at(self, moment: int) -> tuple[int, int]:
+        """(start, stop) of the sealed block that holds a moment. Blocks leave no gap between the first and the last."""
+        start = self._starts[bisect_right(self._starts, moment) - 1]
+        return start, self._sealed[start]
+
     def check(self, start: int, hour: int) -> Check:
         """The fingerprint of the `hour`-th hour of a sealed block, as it was last read."""
         return self._checks[start][hour]
