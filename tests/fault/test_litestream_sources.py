@@ -21,7 +21,9 @@ from tests.support.watching import Watch, file_target, upload, watching
 
 from tallykeep.config.model import Secret
 from tallykeep.demo.seaweedfs import SeaweedFS
+from tallykeep.errors import Denied
 from tallykeep.exposition.rules import alert_rules
+from tallykeep.runtime.state import StateDirectory
 from tallykeep.storage import walk as walking
 from tallykeep.storage.store import ObjectInfo
 from tallykeep.systems.litestream import drill
@@ -371,3 +373,17 @@ async def test_a_collector_that_never_returns_while_its_alert_fires(
                 await in_thread(server.stop)
     finally:
         release.set()
+
+
+async def test_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine without any folder to write to all is watched, and drills alone cannot be made."""
+
+    def refused(state: StateDirectory, name: str) -> Path:
+        raise Denied(f"{name}: read-only file system")
+
+    monkeypatch.setattr(StateDirectory, "scratch", refused)
+    settings = replace(watching(file_target(replica("healthy"))), drill=DrillSettings(every=3600.0))
+    async with Watch(settings) as watch:
+        await watch.first_look()
+        assert watch.verdict() == "restorable"
+        assert watch.state("ops_litestream_drill_result") == "unknown"

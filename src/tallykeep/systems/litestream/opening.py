@@ -6,12 +6,14 @@ A target that cannot be read does not stop the others: what is wrong with it sho
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TypeVar
 
-from tallykeep.errors import ConfigError
+from tallykeep.errors import ConfigError, StoreError
 from tallykeep.metrics import Book
 from tallykeep.runtime.work import Collector, Derived, Parts, Service
 from tallykeep.storage.local import LocalStore
@@ -49,6 +51,8 @@ from tallykeep.systems.litestream.yml import read_targets
 from tallykeep.systems.system import Tools
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -194,8 +198,16 @@ class _Watch:
             timeout=drill.timeout,
             full=drill.integrity == "full",
             questions=tuple(Question(each.name, each.sql, each.expected) for each in drill.assertions),
-            scratch=self._tools.state.scratch(folder) if drill.scratch is None else drill.scratch / folder,
+            scratch=self._scratch(folder) if drill.scratch is None else drill.scratch / folder,
         )
+
+    def _scratch(self, folder: str) -> Path:
+        """Where nothing at all can be written, a place that each drill will name as the reason it did not happen."""
+        try:
+            return self._tools.state.scratch(folder)
+        except StoreError as error:
+            _log.warning("%s cannot be drilled: %s", self._target.name, error)
+            return Path.cwd() / folder
 
     def _source(self, ledger: Ledger, kind: str) -> Source[Inventory]:
         return Source(self._tools.clock, self._settings.interval, self._settings.timeout, ledger.entry(kind))
