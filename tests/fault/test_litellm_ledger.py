@@ -219,6 +219,18 @@ async def test_two_databases(litellm_database: MakeDatabase, tmp_path: Path) -> 
         assert page.count("# TYPE litellm_total_spend ") == 1
 
 
+async def test_one_connection_and_no_state(litellm_database: MakeDatabase) -> None:
+    """A pool of one connection is enough, and a state in memory, where nothing may be written, as well."""
+    url = litellm_database()
+    with_rows(url, 40 * 24 * HOURS, 29 * 24 * HOURS, 5 * HOURS, 60)
+    async with LitellmWatch(reading(url, connections_max=1)) as watch:
+        await watch.works()
+        assert spent(watch) == (1.5, 1.5)
+        with_rows(url, 50)
+        await watch.works()
+        assert spent(watch) == (2.0, 2.0)
+
+
 @pytest.mark.parametrize("until", [None, "baseline"])
 async def test_empty_database(litellm_database: MakeDatabase, tmp_path: Path, until: str | None) -> None:
     """A database without a row: no figure but that there is nothing, and no failure; newest and oldest schema."""

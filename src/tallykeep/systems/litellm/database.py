@@ -130,13 +130,14 @@ class Database:
             if self._pool is None:
                 await self._try()
                 limits = self._limits
+                alone = limits.connections_max == 1  # then one session waits for the other, not for the server
                 self._pool = AsyncConnectionPool(
                     self._conninfo,
                     min_size=limits.connections_min,
                     max_size=max(1, limits.connections_min, limits.connections_max),
                     open=False,
                     check=AsyncConnectionPool.check_connection,
-                    timeout=limits.connect_timeout,
+                    timeout=limits.connect_timeout + (2 * limits.statement_timeout if alone else 0),
                     reconnect_timeout=limits.connect_timeout,
                     kwargs=self._options(),
                     name=f"litellm-{self.name}",
