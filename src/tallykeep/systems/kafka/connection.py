@@ -3,7 +3,7 @@
 aiokafka is wrapped here, and used for what it does well: TLS, SASL and the first words with a broker. Once it has
 authenticated, the transport gets another protocol, which receives each response into one buffer of its size: nothing
 is copied between the socket and the batches. Only what aiokafka promises is used: connect() returns the transport's
-writer, close() closes it. docs/decisions/0010-kafka-connections.md has the measurements.
+writer, close() closes it. docs/decisions/0013-kafka-connections.md has the measurements.
 """
 
 from __future__ import annotations

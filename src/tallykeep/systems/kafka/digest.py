@@ -1,7 +1,7 @@
 """The hash of an object: BLAKE3, written "blake3:" and 64 hex digits.
 
 It costs less than half of what SHA-256 does on one core (3,400 against 1,550 MB/s), and every byte of a backup is
-hashed once: docs/decisions/0011-hashes-of-a-kafka-backup.md. The prefix lets a later format take another one.
+hashed once: docs/decisions/0012-hashes-of-a-kafka-backup.md. The prefix lets a later format take another one.
 """
 
 from __future__ import annotations

@@ -56,7 +56,10 @@ class Sealed:
 
 
 class SegmentBuilder:
-    """Collects batches of one partition until it is sealed. Holds what it is given; copies nothing before."""
+    """Collects batches of one partition until it is sealed.
+
+    It copies them: a batch that is only a place in a Fetch response would keep all of the response in memory.
+    """
 
     def __init__(self, topic: str, topic_id: str, partition: int, start: int, *, pack: Codec = Codec.NONE) -> None:
         """`pack`: what uncompressed batches are packed with (NONE, LZ4, ZSTD)."""
@@ -65,7 +68,7 @@ class SegmentBuilder:
         self.end = start
         self.size = 0  # bytes of the batches so far
         self._pack = pack
-        self._batches: list[memoryview] = []
+        self._batches: list[bytes] = []
         self._rows: list[Row] = []
         self._aborted: dict[Aborted, None] = {}
 
@@ -78,7 +81,7 @@ class SegmentBuilder:
             )
         known = cheap_min_timestamp(batch) if min_timestamp is None else min_timestamp
         self._rows.append(Row.of(batch.header, uncompressed, UNKNOWN_TIME if known is None else known))
-        self._batches.append(batch.data)
+        self._batches.append(bytes(batch.data))
         self.size += batch.header.size
         self.end = batch.header.last_offset + 1
 
@@ -93,7 +96,7 @@ class SegmentBuilder:
 
     def seal(self) -> Sealed:
         """The two objects. Blocks (packing, hashes): call it off the loop."""
-        parts: list[bytes | memoryview] = []
+        parts: list[bytes] = []
         extents = []
         for run in self._runs():
             stored, extent = self._extent(run)
@@ -107,9 +110,9 @@ class SegmentBuilder:
         encoded = index.encode()
         return Sealed(index, data, digest(data), encoded, digest(encoded))
 
-    def _runs(self) -> Iterator[list[memoryview]]:
+    def _runs(self) -> Iterator[list[bytes]]:
         """Batches that become one extent: all that are kept as they are and follow one another, or a chunk."""
-        run: list[memoryview] = []
+        run: list[bytes] = []
         packed, size = False, 0
         for row, data in zip(self._rows, self._batches, strict=True):
             wanted = self._pack is not Codec.NONE and row.attributes & 7 == Codec.NONE
@@ -121,7 +124,7 @@ class SegmentBuilder:
         if run:
             yield run
 
-    def _extent(self, run: list[memoryview]) -> tuple[list[bytes] | list[memoryview], Extent]:
+    def _extent(self, run: list[bytes]) -> tuple[list[bytes], Extent]:
         raw = sum(map(len, run))
         if self._pack is not Codec.NONE and run[0][22] & 7 == Codec.NONE:
             chunk = compress(self._pack, b"".join(run))
