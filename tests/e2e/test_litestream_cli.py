@@ -16,6 +16,7 @@ from tests.support.replicas import CASES, FIXTURES, LOCAL_DB, LOCAL_LTX, dry_run
 from tests.support.servers import need
 
 from tallykeep.demo.litestream import run_litestream
+from tallykeep.systems.litestream.rpo import BUDGET
 from tallykeep.systems.litestream.verdict import NEWER_V3
 
 FINE: Expected = (0, "restorable", [], 0x3B)
@@ -107,6 +108,28 @@ def test_forms_of_local(local: Path, cli: Cli) -> None:
     """--local takes the folder around it, the database, the LTX folder, or Litestream's own folder."""
     _, told = cli.json("check", replica("healthy"), "--local", local)
     assert (told["lag_txids"], told["rpo_commits"]) == (0, 7)
+
+
+def test_a_lost_database(cli: Cli, tmp_path: Path) -> None:
+    """The database that --local names may be gone: what Litestream keeps beside it still tells how far it was."""
+    shutil.copytree(FIXTURES / "local", tmp_path / "data")
+    for name in ("omni.db", "omni.db-wal"):
+        (tmp_path / "data" / name).unlink()
+    status, told = cli.json("check", replica("stale"), "--local", tmp_path / "data" / "omni.db")
+    assert (status, told["reasons"], told["lag_txids"]) == (1, ["stale"], 11)
+    assert told["rpo_reason"] == "database_missing"
+
+
+def test_a_huge_wal_is_read_to_its_end(cli: Cli, tmp_path: Path) -> None:
+    """A command has no later look in which it could go on: what is at risk is counted at once, however much it is."""
+    shutil.copytree(FIXTURES / "local", tmp_path / "busy")
+    with closing(sqlite3.connect(tmp_path / "busy" / "omni.db", isolation_level=None)) as database:
+        database.execute("PRAGMA wal_autocheckpoint = 0")
+        database.execute("CREATE TABLE large AS SELECT zeroblob(70000000) AS content")
+        shutil.copytree(tmp_path / "busy", tmp_path / "data", ignore=shutil.ignore_patterns("*-shm"))
+    assert (tmp_path / "data" / "omni.db-wal").stat().st_size > BUDGET
+    _, told = cli.json("check", replica("healthy"), "--local", tmp_path / "data" / "omni.db")
+    assert told["rpo_commits"] == 7 + 1
 
 
 def test_local_must_be_one(cli: Cli, tmp_path: Path) -> None:

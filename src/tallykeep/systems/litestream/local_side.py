@@ -18,9 +18,10 @@ from tallykeep.systems.litestream.ltx.name import LtxName
 from tallykeep.systems.litestream.ltx.txid import Txid
 from tallykeep.systems.litestream.report import LocalSide
 from tallykeep.systems.litestream.rpo import Meter, read_header
-from tallykeep.systems.litestream.targets import database_of, local_folder
+from tallykeep.systems.litestream.targets import database_of, local_folder, meta_path
 
 _META = ".*-litestream"
+_ALL = 1 << 62  # bytes of WAL: a command has no next look that could go on where this one ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +51,17 @@ class LocalFiles:
 def find_local(path: Path) -> Path:
     """The local LTX folder that `path` means: itself, its metadata folder, the folder around that, the database.
 
+    A database that is lost still has its folder beside it.
+
     Raises: ConfigError where there is none, or more than one.
     """
-    if not path.exists():
+    if not path.exists() and not (meta_path(path) / "ltx").is_dir():
         raise ConfigError(
             f"{path} does not exist: name the database, or Litestream's folder .NAME-litestream beside it"
         )
     if path.is_dir() and path.name != "ltx" and not (path / "ltx").is_dir() and not (path / "0").is_dir():
         path = _only(path)
-    folder = local_folder(path)
+    folder = local_folder(path) if path.exists() else meta_path(path) / "ltx"
     if not folder.is_dir():
         raise ConfigError(f"{folder} does not exist: Litestream has not replicated this database from here")
     return folder
@@ -88,13 +91,13 @@ def measure(
 ) -> LocalSide:
     """The distance between the local side and what a restore would give.
 
-    `newest` is the header of the last file of the plan to `restorable`. Blocks; reads up to 64 MiB of WAL.
+    `newest` is the header of the last file of the plan to `restorable`. Blocks; reads all of the WAL behind that.
     """
     lag = None if local.tip is None else max(0, local.tip - (restorable or 0))
     if database is None:
         return LocalSide(lag, rpo_reason="database_missing")
     try:
-        found = Meter(database, local.folder).measure(newest)
+        found = Meter(database, local.folder).measure(newest, _ALL)
     except OSError as error:
         return LocalSide(lag, rpo_reason=f"unreadable: {error}")
     return LocalSide(
@@ -112,7 +115,7 @@ def measure_alone(ltx: Path, database: Path | None) -> LocalSide:
     with suppress(OSError, LtxError):
         local = look(ltx)
         if local.names and database is not None:
-            found = Meter(database, local.folder).measure(read_header(local.folder / str(local.names[-1])))
+            found = Meter(database, local.folder).measure(read_header(local.folder / str(local.names[-1])), _ALL)
             return LocalSide(None, rpo_at_least=found.at_least, rpo_reason="replica_unknown")
     return LocalSide(None, rpo_reason="replica_unknown")
 
