@@ -99,6 +99,11 @@ def test_secrets_in_urls_are_masked(url: str) -> None:
     assert "hunter2" not in f"{parse_replica(url)!s} {parse_replica(url)!r}"
 
 
+def test_a_plain_path_is_shown_whole() -> None:
+    """In a path "?", "#" and "@" are letters like any other."""
+    assert masked("/backup/who? #1 @home") == "/backup/who? #1 @home"
+
+
 def test_parts_are_completed_as_a_url_is() -> None:
     """Bucket, prefix and endpoint given one by one mean what the URL of them means."""
     parts = s3_replica("bkt", "/a/b/", "0a1b.r2.cloudflarestorage.com", "", None, False)
