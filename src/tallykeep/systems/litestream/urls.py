@@ -115,7 +115,7 @@ def overridden(
 
 
 def masked(url: str) -> str:
-    """`url` without user, password and parameters: what may be logged, labelled or printed. A plain path is all of it."""
+    """`url` without user, password and parameters: what may be logged, labelled or printed. A path is shown whole."""
     if "://" not in url:
         return url
     return _USER.sub(r"\1", url).partition("?")[0].partition("#")[0]
