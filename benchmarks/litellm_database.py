@@ -35,6 +35,7 @@ from tallykeep.demo.litellm_world import LARGE, Size
 from tallykeep.demo.postgres import PostgresServer
 from tallykeep.exposition.page import Format, Renderer
 from tallykeep.metrics import Book, Catalogue, Sample, Snapshot
+from tallykeep.runtime.collecting import collect_rarely
 from tallykeep.runtime.processes import free_port
 from tallykeep.systems.litellm.collector import DatabaseCollector, Pace
 from tallykeep.systems.litellm.families import FAMILIES
@@ -216,6 +217,7 @@ async def our_refreshes(
     first, steady, samples = Cost(), Cost(), tuple[Sample, ...]()
     try:
         samples = await refresh(running, name, collector, first)
+        collect_rarely()  # as `tallykeep run` does
         for _ in range(40):  # the slow reconciliation, which is due every six hours, gets through
             await refresh(running, name, collector, Cost())
         since = time.time()
