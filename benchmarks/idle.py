@@ -53,7 +53,7 @@ def main() -> None:
     report = Report("Idle sidecar: `tallykeep run litestream`")
     with TemporaryDirectory() as folder, replicas(Path(folder)) as environments:
         peer = measured([sys.executable, "-c", PEER], {}, arguments.rounds, arguments.settle, port_in_argv=True)
-        program = [sys.executable, "-m", "tallykeep.cli", "run", "litestream"]
+        program = [sys.executable, "-m", "tallykeep", "run", "litestream"]
         for what, variables in environments.items():
             ours = measured(program, variables, arguments.rounds, arguments.settle)
             against = "prometheus_client, watching nothing"

@@ -287,7 +287,7 @@ def resident_memory(running: PostgresServer, name: str, folder: Path) -> tuple[f
         "TALLYKEEP_STATE_DIR": str(folder / "wide"), "LITELLM_DB_HOST": "127.0.0.1",
         "LITELLM_DB_PORT": str(running.port), "LITELLM_DB_NAME": name, "LITELLM_DB_USER": OUR_ROLE,
     }  # fmt: skip
-    program = [sys.executable, "-m", "tallykeep.cli", "run", "litellm"]
+    program = [sys.executable, "-m", "tallykeep", "run", "litellm"]
     with subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             awaited(lambda: series_at(port) > 1000, 60)

@@ -36,7 +36,7 @@ def main() -> None:
             "LITELLM_PULSE_HOST": "127.0.0.1",
             "TALLYKEEP_STATE_DIR": folder,
         }
-        program = [sys.executable, "-m", "tallykeep.cli", "run", "pulse"]
+        program = [sys.executable, "-m", "tallykeep", "run", "pulse"]
         ours = measured(program, variables, arguments.rounds, arguments.settle)
     report.figure("start to first /metrics", ours.start, unit="s")
     report.figure("idle resident memory", ours.resident, unit="MiB", at_most=80)

@@ -233,7 +233,7 @@ async def test_kill_9_loses_nothing(litellm_database: MakeDatabase, tmp_path: Pa
         rng = random.Random(7)
         for attempt in range(KILLS):
             process = ManagedProcess(
-                [sys.executable, "-m", "tallykeep.cli", "run", "litellm"],
+                [sys.executable, "-m", "tallykeep", "run", "litellm"],
                 env={**os.environ, "LITELLM_DATABASE_URL": dsn, "TALLYKEEP_STATE_DIR": str(state),
                      "METRICS_UPDATE_INTERVAL": "1", "METRICS_PORT": str(free_port())},
                 log=tmp_path / "log",

@@ -21,7 +21,7 @@ from tests.support.metrics_page_server import MetricsPage, litellm
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0  # seconds
-PROGRAM = (sys.executable, "-m", "tallykeep.cli")
+PROGRAM = (sys.executable, "-m", "tallykeep")
 
 
 class Running:
