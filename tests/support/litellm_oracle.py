@@ -305,7 +305,8 @@ SELECT DISTINCT model_name, COALESCE(litellm_params->>'custom_llm_provider', 'no
 FROM "LiteLLM_ProxyModelTable"
 UNION SELECT DISTINCT model, provider, 'log', 1 FROM requests WHERE began >= %(spend)s AND model <> 'unknown'""",
     "litellm_newest_row_age_seconds": (
-        "SELECT extract(epoch FROM ended) FROM requests WHERE began = (SELECT max(began) FROM requests)"
+        "SELECT extract(epoch FROM max(ended)) FROM requests WHERE began = (SELECT max(began) FROM requests) "
+        "HAVING count(*) > 0"
     ),
 }
 

@@ -139,5 +139,7 @@ GROUP BY 1"""
 
 
 def newest() -> str:
-    """The newest "startTime" and "endTime" that stand in the log, by its index."""
-    return f'SELECT l."startTime", l."endTime" FROM "{SPEND_LOGS}" l ORDER BY l."startTime" DESC LIMIT 1'
+    """The newest "startTime" that stands in the log, by its index, and the latest "endTime" that goes with it."""
+    return (
+        f'SELECT l."startTime", l."endTime" FROM "{SPEND_LOGS}" l ORDER BY l."startTime" DESC, l."endTime" DESC LIMIT 1'
+    )
