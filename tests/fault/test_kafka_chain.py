@@ -19,6 +19,7 @@ from tests.support.kafka_backup import (
 )
 
 from tallykeep.errors import ConfigError, IntegrityError, Unavailable
+from tallykeep.storage.content import Content
 from tallykeep.storage.local import LocalStore
 from tallykeep.storage.memory import MemoryStore
 from tallykeep.storage.retry import RetryStore
@@ -237,7 +238,7 @@ class InHaste(FakeClock):
 class Unreached(LosingReplies):
     """A store that no create reaches."""
 
-    async def create(self, key: str, data: bytes) -> None:
+    async def create(self, key: str, data: Content) -> None:
         raise Unavailable(f"{key}: nothing answered")
 
 
@@ -248,7 +249,7 @@ class Slow(LosingReplies):
         super().__init__(store, 0)
         self._turns = turns
 
-    async def create(self, key: str, data: bytes) -> None:
+    async def create(self, key: str, data: Content) -> None:
         for _ in range(self._turns):
             await asyncio.sleep(0)
         await super().create(key, data)

@@ -126,6 +126,21 @@ def _files(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize("most", [1, 5, 7, 64])
+async def test_writes_that_take_less_than_they_are_given(
+    root: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """A write that is cut short, by a signal or by its size, goes on where it ended: in the midst of a buffer too."""
+    writev = os.writev
+
+    def short(descriptor: int, buffers: list[memoryview]) -> int:
+        return writev(descriptor, [b"".join(buffers)[:most]])
+
+    monkeypatch.setattr(os, "writev", short)
+    await LocalStore(root).create("key", [b"0123", b"4", b"", b"5678901", b"23456789"])
+    assert (root / "key").read_bytes() == b"01234567890123456789"
+
+
 async def test_links_lead_nowhere(root: Path, tmp_path: Path) -> None:
     """Symbolic links below the root are neither listed nor followed, whether to read, to write or to delete."""
     outside = tmp_path / "outside"

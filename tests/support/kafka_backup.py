@@ -8,6 +8,7 @@ from tests.support.clock import FakeClock
 from tests.support.stores import Wrapped
 
 from tallykeep.errors import Unavailable
+from tallykeep.storage.content import Content
 from tallykeep.storage.store import ObjectInfo, Store
 from tallykeep.systems.kafka.chain import Chain
 from tallykeep.systems.kafka.committing import commit
@@ -67,7 +68,7 @@ class Dying(Wrapped):
         if self.calls == self._at and after is self._after:
             raise Died
 
-    async def create(self, key: str, data: bytes) -> None:
+    async def create(self, key: str, data: Content) -> None:
         self._counts(after=False)
         await self.store.create(key, data)
         self._counts(after=True)
@@ -94,7 +95,7 @@ class LosingReplies(Wrapped):
         self._left = times
         self._only = only
 
-    async def create(self, key: str, data: bytes) -> None:
+    async def create(self, key: str, data: Content) -> None:
         try:
             await self.store.create(key, data)
         finally:
@@ -106,5 +107,5 @@ class LosingReplies(Wrapped):
 class Forgetful(Wrapped):
     """A store without conditional writes: a create replaces."""
 
-    async def create(self, key: str, data: bytes) -> None:
+    async def create(self, key: str, data: Content) -> None:
         await self.store.replace(key, data)

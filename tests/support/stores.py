@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from tallykeep.errors import StoreError
+from tallykeep.storage.content import Content
 from tallykeep.storage.store import ObjectInfo, Store
 
 
@@ -34,10 +35,10 @@ class Wrapped:
         await self.before_read(key)
         return await self.store.read_range(key, start, length)
 
-    async def create(self, key: str, data: bytes) -> None:
+    async def create(self, key: str, data: Content) -> None:
         await self.store.create(key, data)
 
-    async def replace(self, key: str, data: bytes) -> None:
+    async def replace(self, key: str, data: Content) -> None:
         await self.store.replace(key, data)
 
     async def delete(self, key: str) -> None:

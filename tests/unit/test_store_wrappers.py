@@ -11,6 +11,7 @@ from tests.support.workshop import keys_of
 
 from tallykeep.errors import Conflict, Corrupt, Denied, NotFound, StoreError, Unavailable
 from tallykeep.storage.chunks import chunks
+from tallykeep.storage.content import Content
 from tallykeep.storage.memory import MemoryStore
 from tallykeep.storage.metered import MeteredStore, Request
 from tallykeep.storage.retry import RetryStore
@@ -48,7 +49,7 @@ class Moody(MemoryStore):
         self._mood()
         return await super().read(key)
 
-    async def create(self, key: str, data: bytes) -> None:
+    async def create(self, key: str, data: Content) -> None:
         await super().create(key, data)
         self._mood()  # the reply is lost
 

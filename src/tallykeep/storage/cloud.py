@@ -18,6 +18,7 @@ from obstore import exceptions
 
 from tallykeep.errors import Corrupt
 from tallykeep.storage.answers import Place, timed_out, translated
+from tallykeep.storage.content import Content, Piece, pieces_of
 from tallykeep.storage.keys import checked, folder_of, is_hopeless
 from tallykeep.storage.s3 import S3Settings, s3_client
 from tallykeep.storage.store import ObjectInfo
@@ -92,13 +93,13 @@ class CloudStore:
     async def read_range(self, key: str, start: int, length: int) -> bytes:
         return await self._call("reading", key, self._read_range(self._path(key), start, length))
 
-    async def create(self, key: str, data: bytes) -> None:
+    async def create(self, key: str, data: Content) -> None:
         path = self._path(key)
-        await self._call("writing", key, obstore.put_async(self._client, path, data, mode="create"))
+        await self._call("writing", key, obstore.put_async(self._client, path, _body(data), mode="create"))
 
-    async def replace(self, key: str, data: bytes) -> None:
+    async def replace(self, key: str, data: Content) -> None:
         path = self._path(key)
-        await self._call("writing", key, obstore.put_async(self._client, path, data, use_multipart=False))
+        await self._call("writing", key, obstore.put_async(self._client, path, _body(data), use_multipart=False))
 
     async def delete(self, key: str) -> None:
         path = self._path(key)
@@ -140,6 +141,12 @@ class CloudStore:
 
     def _path(self, key: str) -> str:
         return self._prefix + checked(key)
+
+
+def _body(content: Content) -> Piece | Sequence[Piece]:
+    """One piece goes out where it lies; obstore puts several together, on a thread of its own."""
+    pieces = pieces_of(content)
+    return pieces[0] if len(pieces) == 1 else pieces
 
 
 _fields = itemgetter("path", "size", "last_modified", "e_tag")

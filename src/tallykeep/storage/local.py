@@ -21,6 +21,7 @@ from stat import S_ISDIR, S_ISREG
 from typing import TypeVar
 
 from tallykeep.errors import Conflict, Corrupt, Denied, NotFound, StoreError, Unavailable
+from tallykeep.storage.content import Content, groups
 from tallykeep.storage.folders import make, opened, prune
 from tallykeep.storage.keys import checked, folder_of, is_hopeless
 from tallykeep.storage.store import ObjectInfo
@@ -65,10 +66,10 @@ class LocalStore:
     async def read_range(self, key: str, start: int, length: int) -> bytes:
         return await self._call("reading", checked(key), partial(self._read, key, start, length))
 
-    async def create(self, key: str, data: bytes) -> None:
+    async def create(self, key: str, data: Content) -> None:
         await self._call("writing", checked(key), partial(self._put, key, data, replace=False))
 
-    async def replace(self, key: str, data: bytes) -> None:
+    async def replace(self, key: str, data: Content) -> None:
         await self._call("writing", checked(key), partial(self._put, key, data, replace=True))
 
     async def delete(self, key: str) -> None:
@@ -129,14 +130,14 @@ class LocalStore:
             raise Corrupt(f"{self._path(key)} shrank while it was read: {len(data)} of {wanted} bytes came.")
         return data
 
-    def _put(self, key: str, data: bytes, *, replace: bool) -> None:
+    def _put(self, key: str, data: Content, *, replace: bool) -> None:
         for _ in range(_TRIES):
             make(self.root, folder_of(key))
             with suppress(FileNotFoundError), opened(self.root, folder_of(key)) as folder:
                 return self._put_into(folder, key, data, replace=replace)
         raise FileNotFoundError(errno.ENOENT, "its folder is removed again and again")
 
-    def _put_into(self, folder: int, key: str, data: bytes, *, replace: bool) -> None:
+    def _put_into(self, folder: int, key: str, data: Content, *, replace: bool) -> None:
         aside, name = f"{ASIDE}{secrets.token_hex(8)}", _name(key)
         try:
             _write(folder, aside, data)
@@ -170,12 +171,24 @@ def _name(key: str) -> str:
     return key.rpartition("/")[2]
 
 
-def _write(folder: int, name: str, data: bytes) -> None:
-    with os.fdopen(os.open(name, _NEW, 0o666, dir_fd=folder), "wb", 0) as file:
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view) :]
-        os.fsync(file.fileno())
+def _write(folder: int, name: str, data: Content) -> None:
+    descriptor = os.open(name, _NEW, 0o666, dir_fd=folder)
+    try:
+        for group in groups(data):
+            _write_fully(descriptor, group)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_fully(descriptor: int, views: list[memoryview]) -> None:
+    """One writev takes 2 GiB at most, and fewer where a signal comes in between or the disk is nearly full."""
+    while views:
+        written = os.writev(descriptor, views)
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if written:
+            views[0] = views[0][written:]
 
 
 def _read_fully(descriptor: int, wanted: int) -> bytes:

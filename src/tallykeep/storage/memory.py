@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from itertools import count
 
 from tallykeep.errors import Conflict, NotFound
+from tallykeep.storage.content import Content, joined
 from tallykeep.storage.keys import checked
 from tallykeep.storage.store import ObjectInfo
 
@@ -39,12 +40,12 @@ class MemoryStore:
         start = max(0, len(data) + start) if start < 0 else start
         return data[start : start + length]
 
-    async def create(self, key: str, data: bytes) -> None:
+    async def create(self, key: str, data: Content) -> None:
         if checked(key) in self._objects:
             raise Conflict(f"{self.name}{key} is there already; read it to see whose it is.")
         self._put(key, data)
 
-    async def replace(self, key: str, data: bytes) -> None:
+    async def replace(self, key: str, data: Content) -> None:
         self._put(checked(key), data)
 
     async def delete(self, key: str) -> None:
@@ -59,5 +60,6 @@ class MemoryStore:
         except KeyError:
             raise NotFound(f"{self.name}{key} is not there.") from None
 
-    def _put(self, key: str, data: bytes) -> None:
-        self._objects[key] = (ObjectInfo(key, len(data), time.time(), str(next(self._etags))), bytes(data))
+    def _put(self, key: str, data: Content) -> None:
+        held = joined(data)
+        self._objects[key] = (ObjectInfo(key, len(held), time.time(), str(next(self._etags))), held)

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from tallykeep.clock import Clock, SystemClock
 from tallykeep.errors import StoreError
+from tallykeep.storage.content import Content, size_of
 from tallykeep.storage.store import ObjectInfo, Store
 
 T = TypeVar("T")
@@ -63,11 +64,11 @@ class MeteredStore:
     async def read_range(self, key: str, start: int, length: int) -> bytes:
         return await self._read(self._store.read_range(key, start, length))
 
-    async def create(self, key: str, data: bytes) -> None:
-        await self._write("create", self._store.create(key, data), len(data))
+    async def create(self, key: str, data: Content) -> None:
+        await self._write("create", self._store.create(key, data), size_of(data))
 
-    async def replace(self, key: str, data: bytes) -> None:
-        await self._write("replace", self._store.replace(key, data), len(data))
+    async def replace(self, key: str, data: Content) -> None:
+        await self._write("replace", self._store.replace(key, data), size_of(data))
 
     async def delete(self, key: str) -> None:
         with self._counted("delete"):

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from tallykeep.clock import Clock, SystemClock
 from tallykeep.errors import Unavailable
+from tallykeep.storage.content import Content
 from tallykeep.storage.store import ObjectInfo, Store
 
 T = TypeVar("T")
@@ -55,10 +56,10 @@ class RetryStore:
     async def read_range(self, key: str, start: int, length: int) -> bytes:
         return await self._insist(lambda: self._store.read_range(key, start, length))
 
-    async def create(self, key: str, data: bytes) -> None:
+    async def create(self, key: str, data: Content) -> None:
         await self._insist(lambda: self._store.create(key, data))
 
-    async def replace(self, key: str, data: bytes) -> None:
+    async def replace(self, key: str, data: Content) -> None:
         await self._insist(lambda: self._store.replace(key, data))
 
     async def delete(self, key: str) -> None:

@@ -9,6 +9,8 @@ Promises
 - `create` is conditional: of several creates of one key exactly one succeeds, the others raise Conflict. After
   a lost reply a retried create may meet its own object: the caller tells by the content.
 - `replace` and `delete` are idempotent; deleting what is not there succeeds.
+- What is put may come in several buffers, which are the object in their order. They must not change until the put
+  has returned; after one that was Unavailable or was cancelled they may still be read, so they are not used again.
 - A put that has returned is durable and visible to read, head and list.
 - `list` yields every key once, in pages, so that 100,000 objects never stand in memory as one list unless the
   caller wants them to. Keys ascend in UTF-8 byte order, except on servers that keep folders (SeaweedFS), which
@@ -29,6 +31,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
+
+from tallykeep.storage.content import Content
 
 
 class ObjectInfo(NamedTuple):
@@ -73,11 +77,11 @@ class Store(Protocol):
         """
         ...
 
-    async def create(self, key: str, data: bytes) -> None:
+    async def create(self, key: str, data: Content) -> None:
         """Put a new object. Raises: Conflict where one is there already; NotFound for a missing bucket or root."""
         ...
 
-    async def replace(self, key: str, data: bytes) -> None:
+    async def replace(self, key: str, data: Content) -> None:
         """Put an object, over an old one if there is one. Raises: NotFound for a missing bucket or root."""
         ...
 
