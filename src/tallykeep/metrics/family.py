@@ -16,6 +16,7 @@ from tallykeep.units import Unit
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_DOTTED = re.compile(r"[a-zA-Z]\w*(\.\w+)+", re.ASCII)
 
 UNKNOWN = "unknown"  # the state every verdict falls back to when its source falls silent
 
@@ -55,6 +56,7 @@ class Family:
     legacy: str = ""  # why a published name may break the naming rule
     age: bool = False  # samples hold Unix timestamps; pages show seconds since then, reckoned at each send
     countdown: bool = False  # the same, with seconds until then: below zero once it has passed
+    otel: str = ""  # the dotted name published to OpenTelemetry, of which `name` is the standard translation
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -75,6 +77,8 @@ class Family:
             raise ValueError(f"{self.name}: buckets ascend and leave +Inf out")
         if (self.kind is Kind.STATE_SET) != bool(self.states) or (self.states and UNKNOWN not in self.states):
             raise ValueError(f"{self.name}: state sets, and only they, have states, {UNKNOWN!r} among them")
+        if self.otel and not _DOTTED.fullmatch(self.otel):
+            raise ValueError(f"{self.name}: {self.otel!r} is not a dotted name such as klio.wal.written")
         if (self.age or self.countdown) and (self.kind is not Kind.GAUGE or (self.age and self.countdown)):
             raise ValueError(f"{self.name}: only a gauge can be an age or a countdown, and only one of them")
 

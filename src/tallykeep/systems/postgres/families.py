@@ -1,0 +1,174 @@
+"""The metric families of PostgreSQL protection: the 25 published ones.
+
+Their published names are OpenTelemetry's, with dots and the meter `klio`; the first name of each is what a Prometheus
+page shows, the standard translation of the second. With more than one cluster those without `cluster_name` or
+`snapshot_source` gain the label `cluster_name`: see `of_cluster`.
+Source: contract/metrics.tsv; Klio 0.0.15.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+from tallykeep.metrics import Family, Kind
+from tallykeep.units import Unit
+
+_BYTES = Unit("_bytes", "By", "bytes")
+_SECONDS = Unit("_seconds", "s", "s")
+_MOMENT = Unit("_seconds", "s", "dateTimeFromNow")  # Unix time
+_PLAIN = Unit("", "", "short")
+
+_CLUSTER = ("cluster_name",)
+_SOURCE = ("snapshot_source",)
+
+# A backup, from its start to its end.
+
+BACKUP_RUNNING = Family(
+    "klio_backup_running", Kind.GAUGE, _PLAIN, (),
+    "Whether a backup is running (1) or not (0).", otel="klio.backup.running",
+)  # fmt: skip
+BACKUP_LATEST_START_TIME = Family(
+    "klio_backup_latest_start_time_seconds", Kind.GAUGE, _MOMENT, (),
+    "Unix time when the most recent backup started.", otel="klio.backup.latest_start_time",
+)  # fmt: skip
+BACKUP_LATEST_COMPLETION_TIME = Family(
+    "klio_backup_latest_completion_time_seconds", Kind.GAUGE, _MOMENT, (),
+    "Unix time when the most recent backup completed successfully.", otel="klio.backup.latest_completion_time",
+)  # fmt: skip
+BACKUP_LATEST_FAILURE_TIME = Family(
+    "klio_backup_latest_failure_time_seconds", Kind.GAUGE, _MOMENT, (),
+    "Unix time when the most recent backup failed.", otel="klio.backup.latest_failure_time",
+)  # fmt: skip
+BACKUP_LATEST_DURATION_SECONDS = Family(
+    "klio_backup_latest_duration_seconds", Kind.GAUGE, _SECONDS, (),
+    "Duration of the most recent backup.", otel="klio.backup.latest_duration_seconds",
+)  # fmt: skip
+BACKUP_SUCCESSES = Family(
+    "klio_backup_successes_total", Kind.COUNTER, _PLAIN, (),
+    "Successful backups.", otel="klio.backup.successes",
+)  # fmt: skip
+BACKUP_FAILURES = Family(
+    "klio_backup_failures_total", Kind.COUNTER, _PLAIN, (),
+    "Failed backups.", otel="klio.backup.failures",
+)  # fmt: skip
+BACKUP_VERIFICATIONS = Family(
+    "klio_backup_verifications_total", Kind.COUNTER, _PLAIN, (),
+    "Backup verification attempts.", otel="klio.backup.verifications",
+)  # fmt: skip
+BACKUP_VERIFICATION_FAILURES = Family(
+    "klio_backup_verification_failures_total", Kind.COUNTER, _PLAIN, (),
+    "Backup verification failures.", otel="klio.backup.verification_failures",
+)  # fmt: skip
+
+# WAL as it arrives: tier 1.
+
+WAL_WRITTEN_SIZE = Family(
+    "klio_wal_written_size_bytes_total", Kind.COUNTER, _BYTES, _CLUSTER,
+    "Bytes of WAL written to disk (tier 1).", otel="klio.wal.written_size",
+)  # fmt: skip
+WAL_WRITTEN = Family(
+    "klio_wal_written_total", Kind.COUNTER, _PLAIN, _CLUSTER,
+    "WAL files written to disk (tier 1).", otel="klio.wal.written",
+)  # fmt: skip
+WAL_LATEST_WRITTEN_TIME = Family(
+    "klio_wal_latest_written_time_seconds", Kind.GAUGE, _MOMENT, _CLUSTER,
+    "Unix time of the WAL file most recently written to disk.", otel="klio.wal.latest_written_time",
+)  # fmt: skip
+
+# What goes on to tier 2, and what verification found.
+
+CONSUMER_WRITTEN_SIZE = Family(
+    "klio_consumer_written_size_bytes_total", Kind.COUNTER, _BYTES, _CLUSTER,
+    "Bytes of WAL written to tier 2.", otel="klio.consumer.written_size",
+)  # fmt: skip
+CONSUMER_WRITTEN = Family(
+    "klio_consumer_written_total", Kind.COUNTER, _PLAIN, _CLUSTER,
+    "WAL files written to tier 2.", otel="klio.consumer.written",
+)  # fmt: skip
+CONSUMER_LATEST_WRITTEN_TIME = Family(
+    "klio_consumer_latest_written_time_seconds", Kind.GAUGE, _MOMENT, _CLUSTER,
+    "Unix time of the WAL file most recently written to tier 2.", otel="klio.consumer.latest_written_time",
+)  # fmt: skip
+CONSUMER_BACKUP_VERIFICATION_SUCCESS = Family(
+    "klio_consumer_backup_verification_success_total", Kind.COUNTER, _PLAIN, ("tier",),
+    "Successful backup verifications, by tier.", otel="klio.consumer.backup_verification_success",
+)  # fmt: skip
+CONSUMER_BACKUP_VERIFICATION_FAILURE = Family(
+    "klio_consumer_backup_verification_failure_total", Kind.COUNTER, _PLAIN, ("tier",),
+    "Failed backup verifications (corruption detected), by tier.", otel="klio.consumer.backup_verification_failure",
+)  # fmt: skip
+
+# Base snapshots held.
+
+BASE_SNAPSHOTS = Family(
+    "klio_base_snapshots", Kind.GAUGE, _PLAIN, _SOURCE,
+    "Base snapshots held.", otel="klio.base.snapshots",
+)  # fmt: skip
+BASE_LATEST_SNAPSHOT_SIZE = Family(
+    "klio_base_latest_snapshot_size_bytes", Kind.GAUGE, _BYTES, _SOURCE,
+    "Size of the latest base snapshot, ignoring compression and deduplication.", otel="klio.base.latest_snapshot_size",
+)  # fmt: skip
+BASE_LATEST_SNAPSHOT_FILES = Family(
+    "klio_base_latest_snapshot_files", Kind.GAUGE, _PLAIN, _SOURCE,
+    "Files in the latest base snapshot.", otel="klio.base.latest_snapshot_files",
+)  # fmt: skip
+BASE_LATEST_SNAPSHOT_DIRS = Family(
+    "klio_base_latest_snapshot_dirs", Kind.GAUGE, _PLAIN, _SOURCE,
+    "Directories in the latest base snapshot.", otel="klio.base.latest_snapshot_dirs",
+)  # fmt: skip
+BASE_LATEST_SNAPSHOT_AGE = Family(
+    "klio_base_latest_snapshot_age_seconds", Kind.GAUGE, _SECONDS, _SOURCE,
+    "Age of the latest base snapshot.", otel="klio.base.latest_snapshot_age", age=True,
+)  # fmt: skip
+BASE_OLDEST_SNAPSHOT_AGE = Family(
+    "klio_base_oldest_snapshot_age_seconds", Kind.GAUGE, _SECONDS, _SOURCE,
+    "Age of the oldest base snapshot.", otel="klio.base.oldest_snapshot_age", age=True,
+)  # fmt: skip
+
+# What waits to go to tier 2.
+
+QUEUE_MESSAGES = Family(
+    "klio_queue_messages", Kind.GAUGE, _PLAIN, ("stream",),
+    "Messages stored in the JetStream queue.", otel="klio.queue.messages",
+)  # fmt: skip
+QUEUE_BYTES = Family(
+    "klio_queue_bytes", Kind.GAUGE, _BYTES, ("stream",),
+    "Bytes stored in the JetStream queue.", otel="klio.queue.bytes",
+)  # fmt: skip
+
+PUBLISHED = (
+    BACKUP_RUNNING,
+    BACKUP_LATEST_START_TIME,
+    BACKUP_LATEST_COMPLETION_TIME,
+    BACKUP_LATEST_FAILURE_TIME,
+    BACKUP_LATEST_DURATION_SECONDS,
+    BACKUP_SUCCESSES,
+    BACKUP_FAILURES,
+    BACKUP_VERIFICATIONS,
+    BACKUP_VERIFICATION_FAILURES,
+    WAL_WRITTEN_SIZE,
+    WAL_WRITTEN,
+    WAL_LATEST_WRITTEN_TIME,
+    CONSUMER_WRITTEN_SIZE,
+    CONSUMER_WRITTEN,
+    CONSUMER_LATEST_WRITTEN_TIME,
+    CONSUMER_BACKUP_VERIFICATION_SUCCESS,
+    CONSUMER_BACKUP_VERIFICATION_FAILURE,
+    BASE_SNAPSHOTS,
+    BASE_LATEST_SNAPSHOT_SIZE,
+    BASE_LATEST_SNAPSHOT_FILES,
+    BASE_LATEST_SNAPSHOT_DIRS,
+    BASE_LATEST_SNAPSHOT_AGE,
+    BASE_OLDEST_SNAPSHOT_AGE,
+    QUEUE_MESSAGES,
+    QUEUE_BYTES,
+)
+FAMILIES = PUBLISHED
+
+
+@cache
+def of_cluster(family: Family) -> Family:
+    """The family as it is with more than one cluster: the label `cluster_name` besides, where nothing else tells."""
+    told = {"cluster_name", "snapshot_source"} & set(family.labels)
+    return family if told else replace(family, labels=(*family.labels, "cluster_name"))
