@@ -20,6 +20,7 @@ from tallykeep.systems.kafka.wire.header import (
     TRANSACTIONAL,
     BatchHeader,
     Codec,
+    Data,
 )
 from tallykeep.systems.kafka.wire.record import Record, encode_records
 
@@ -27,6 +28,8 @@ _ATTRIBUTES = struct.Struct(">h")
 _CRC = struct.Struct(">I")
 _HEAD = struct.Struct(">qii")  # base offset, length, leader epoch
 _PRODUCER = struct.Struct(">qhi")  # id, epoch, base sequence
+_EPOCH = struct.Struct(">i")
+_BEFORE_LENGTH = 8  # bytes of the base offset
 _CRC_AT, _PRODUCER_AT = 17, 43
 
 
@@ -59,6 +62,21 @@ def stamped(batch: Batch, producer_id: int, epoch: int, sequence: int) -> bytear
     _ATTRIBUTES.pack_into(data, CRC_START, batch.header.attributes & ~TRANSACTIONAL)
     _PRODUCER.pack_into(data, _PRODUCER_AT, producer_id, epoch, sequence)
     return _sealed(data)
+
+
+def stamped_head(data: Data, producer_id: int, epoch: int, sequence: int) -> bytes:
+    """The header under which the records of the batch in `data` are produced by another producer.
+
+    As `stamped`, without copying the records: header and records are sent as two buffers.
+    """
+    view = memoryview(data)
+    head = bytearray(view[:HEADER_SIZE])
+    head[:_BEFORE_LENGTH] = bytes(_BEFORE_LENGTH)
+    _EPOCH.pack_into(head, LENGTH_END, -1)
+    head[CRC_START + 1] &= ~TRANSACTIONAL
+    _PRODUCER.pack_into(head, _PRODUCER_AT, producer_id, epoch, sequence)
+    _CRC.pack_into(head, _CRC_AT, crc32c(view[HEADER_SIZE:], crc32c(memoryview(head)[CRC_START:])))
+    return bytes(head)
 
 
 def _sealed(data: bytearray) -> bytearray:
