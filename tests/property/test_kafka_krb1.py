@@ -11,8 +11,23 @@ from tests.support.kafka_backup import ORDERS, a_segment
 
 from tallykeep.errors import IntegrityError
 from tallykeep.systems.kafka.index import Extent, Row, SegmentIndex
-from tallykeep.systems.kafka.manifest import Entry, GapEntry, Record, segment_entry
+from tallykeep.systems.kafka.manifest import (
+    CompleteEntry,
+    Entry,
+    GapEntry,
+    Record,
+    SnapshotEntry,
+    StartEntry,
+    segment_entry,
+)
 from tallykeep.systems.kafka.segment import batches
+from tallykeep.systems.kafka.snapshot import (
+    Snapshot,
+    SnapshotGroup,
+    SnapshotOffset,
+    SnapshotPartition,
+    SnapshotTopic,
+)
 from tallykeep.systems.kafka.wire import Aborted, Codec
 from tallykeep.systems.kafka.wire.checksum import crc32c
 
@@ -20,6 +35,23 @@ int16, int32, int64 = (st.integers(-(1 << bits - 1), (1 << bits - 1) - 1) for bi
 unsigned = st.integers(0, (1 << 32) - 1)
 rows = st.builds(Row, int64, int32, int32, int64, int64, int32, int64, unsigned, int16, int32, int64)
 names = st.text(min_size=1, max_size=20)
+texts = st.text(max_size=9)
+seconds = st.floats(0, 1e12)
+runs = st.one_of(
+    st.builds(GapEntry, names, names, int32, int64, int64, names),
+    st.builds(StartEntry, names, names, int32, int64),
+    st.builds(SnapshotEntry, names, names, names, int64, int32, int32, int32),
+    st.builds(CompleteEntry, names, int64, int64, int64, seconds),
+)
+partitions = st.builds(SnapshotPartition, int32, int64, int64, int64, int64)
+topics = st.builds(
+    SnapshotTopic, texts, texts, int32, st.dictionaries(texts, texts, max_size=3), st.lists(partitions, max_size=3)
+)
+offsets = st.builds(SnapshotOffset, texts, int32, int64, texts, int32)
+groups = st.builds(SnapshotGroup, texts, texts, texts, st.lists(offsets, max_size=3))
+snapshots = st.builds(
+    Snapshot, texts, texts, texts, seconds, texts, st.lists(topics, max_size=3), st.lists(groups, max_size=3)
+)
 anything = st.recursive(st.none() | st.integers() | st.text(max_size=3), lambda inner: st.lists(inner, max_size=4))
 
 
@@ -31,15 +63,27 @@ def test_index_comes_back(topic: str, wanted: list[Row], aborted: list[Aborted],
     assert SegmentIndex.decode(index.encode(), "index") == index
 
 
-@given(
-    names, st.integers(0), names, st.booleans(), st.lists(st.builds(GapEntry, names, names, int32, int64, int64, names))
-)
-def test_record_comes_back(writer: str, number: int, previous: str, fence: bool, gaps: list[GapEntry]) -> None:
+@given(names, st.integers(0), names, st.booleans(), st.lists(runs))
+def test_record_comes_back(writer: str, number: int, previous: str, fence: bool, gaps: list[Entry]) -> None:
     """A record of any content comes back, and is one object of two lines."""
     entries: tuple[Entry, ...] = (*gaps, segment_entry(a_segment()))
     record = Record(number, number, writer, previous, 1.5, fence, entries)
     assert Record.decode(record.encode(), "record") == record
     assert [set(json.loads(line)) for line in record.encode().splitlines()][1] == {"hash"}
+
+
+@given(snapshots)
+def test_snapshot_comes_back(wanted: Snapshot) -> None:
+    """A snapshot of any content comes back."""
+    assert Snapshot.decode(wanted.encode(), "snapshot") == wanted
+
+
+@given(snapshots, st.dictionaries(st.sampled_from(["format", "time", "topics", "groups"]), anything))
+def test_hostile_snapshot(wanted: Snapshot, changes: dict[str, object]) -> None:
+    """A snapshot of anybody is read or refused."""
+    for body in (changes, json.loads(wanted.encode()) | changes):
+        with suppress(IntegrityError):
+            Snapshot.decode(json.dumps(body).encode(), "snapshot")
 
 
 @given(

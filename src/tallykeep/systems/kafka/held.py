@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tallykeep.errors import IntegrityError
-from tallykeep.systems.kafka.manifest import Entry, GapEntry, Record, SegmentEntry
+from tallykeep.systems.kafka.manifest import CompleteEntry, GapEntry, Placed, Record, SegmentEntry, SnapshotEntry
 
 
 class Incarnation(NamedTuple):
@@ -40,11 +40,13 @@ def add_up(records: Iterable[Record]) -> dict[Incarnation, Held]:
     found: dict[Incarnation, Held] = {}
     for record in records:
         for entry in record.entries:
+            if isinstance(entry, SnapshotEntry | CompleteEntry):
+                continue
             _add(found, entry, record)
     return found
 
 
-def _add(found: dict[Incarnation, Held], entry: Entry, record: Record) -> None:
+def _add(found: dict[Incarnation, Held], entry: Placed, record: Record) -> None:
     place = Incarnation(entry.topic, entry.topic_id, entry.partition)
     held = found.setdefault(place, Held(entry.start, entry.start))
     if entry.start != held.checkpoint or entry.end < entry.start:
@@ -54,6 +56,6 @@ def _add(found: dict[Incarnation, Held], entry: Entry, record: Record) -> None:
         )
     if isinstance(entry, SegmentEntry):
         held.segments.append(entry)
-    else:
+    elif isinstance(entry, GapEntry):
         held.gaps.append(entry)
     held.checkpoint = entry.end

@@ -57,8 +57,54 @@ class GapEntry:
     reason: str  # "log_start": the log's start had moved past the checkpoint
 
 
-Entry = SegmentEntry | GapEntry
-_KINDS: dict[str, type[SegmentEntry] | type[GapEntry]] = {"segment": SegmentEntry, "gap": GapEntry}
+@dataclass(frozen=True, slots=True)
+class StartEntry:
+    """Where the backup of a partition begins: what came before was not asked for, or was gone before the first run."""
+
+    topic: str
+    topic_id: str
+    partition: int
+    start: int  # offset of the first record that is to be backed up
+
+    @property
+    def end(self) -> int:
+        """Where the next entry of the partition has to begin."""
+        return self.start
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotEntry:
+    """A run that began, and the object in which it wrote down the cluster; it comes before all data of the run."""
+
+    run: str  # nonce of the run: 32 hex digits
+    key: str
+    hash: str
+    size: int  # bytes
+    topics: int
+    partitions: int
+    groups: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteEntry:
+    """A run that has reached its cut in every partition, and what it added."""
+
+    run: str
+    records: int
+    bytes: int  # of the batches, uncompressed as far as they were counted, else as they came
+    stored: int  # bytes of segments
+    seconds: float  # how long it took
+
+
+Placed = SegmentEntry | GapEntry | StartEntry  # entries of a partition: each begins where the one before ended
+Entry = Placed | SnapshotEntry | CompleteEntry
+_KINDS: dict[str, type[Entry]] = {
+    "segment": SegmentEntry,
+    "gap": GapEntry,
+    "start": StartEntry,
+    "snapshot": SnapshotEntry,
+    "complete": CompleteEntry,
+}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
