@@ -12,6 +12,7 @@ from tallykeep.exposition.json import Json, family_as_json
 from tallykeep.metrics import Alert, Family
 from tallykeep.runtime import families as runtime_families
 from tallykeep.systems import System, all_systems
+from tallykeep.telemetry import families as telemetry_families
 from tallykeep.web import families as web_families
 
 SELF = "tallykeep"
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 def groups(systems: Iterable[System] | None = None) -> Mapping[str, tuple[Family, ...]]:
     """What tallykeep says of itself, then the families of each system (of all where none are named)."""
-    found = {SELF: (*runtime_families.FAMILIES, *web_families.FAMILIES)}
+    found = {SELF: (*runtime_families.FAMILIES, *web_families.FAMILIES, *telemetry_families.FAMILIES)}
     return found | {system.name: system.families for system in (all_systems() if systems is None else systems)}
 
 
@@ -65,7 +66,13 @@ def run_show(args: argparse.Namespace) -> int:
 
     Raises: ConfigError for a name that no family has.
     """
-    known = {family.name: (system, family) for system, found in groups().items() for family in found}
+    known = {
+        name: (system, family)
+        for system, found in groups().items()
+        for family in found
+        for name in (family.name, family.otel)
+        if name
+    }
     if args.name not in known:
         hint = did_you_mean(args.name, known) or "; `tallykeep metrics list` shows all"
         raise ConfigError(f"{args.name} is not a metric family{hint}")
@@ -82,6 +89,7 @@ def _lines(system: str, family: Family) -> list[str]:
         "system": system,
         "type": family.kind.value,
         "unit": family.unit.suffix.rpartition("_")[2],
+        "sent as": family.otel,
         "labels": ", ".join(family.labels),
         "states": ", ".join(family.states),
         "buckets": ", ".join(f"{bound:g}" for bound in family.buckets),
@@ -106,7 +114,11 @@ def _as_json(system: str, family: Family) -> dict[str, Json]:
         }
         for alert in family.alerts
     ]
-    shape: dict[str, Json] = {"states": list(family.states), "buckets": list(family.buckets)}
+    shape: dict[str, Json] = {
+        "states": list(family.states),
+        "buckets": list(family.buckets),
+        "otel": family.otel,
+    }
     return {"system": system, **family_as_json(family), **shape, "alerts": alerts}
 
 

@@ -20,7 +20,8 @@ from tallykeep.cli.api import Opened, serve_api
 from tallykeep.cli.keeping import keep_families
 from tallykeep.cli.metrics import groups
 from tallykeep.cli.parsers import listed
-from tallykeep.cli.sections import HISTORY, add_config_option, load_config
+from tallykeep.cli.sections import HISTORY, TELEMETRY, add_config_option, load_config
+from tallykeep.cli.telemetry import serve_prometheus
 from tallykeep.clock import SystemClock
 from tallykeep.config.load import PROGRAM, Config, variables_of
 from tallykeep.config.program import ProgramSettings
@@ -38,6 +39,7 @@ from tallykeep.runtime.supervisor import GRACE, Supervisor, stop_tasks
 from tallykeep.runtime.work import Service
 from tallykeep.systems import System, Tools, all_systems
 from tallykeep.systems.system import Opener
+from tallykeep.telemetry.work import start_telemetry
 from tallykeep.web.app import MetricsApp
 from tallykeep.web.listener import Listener
 from tallykeep.web.live import LiveWebConfig
@@ -117,7 +119,9 @@ async def _serve(program: ProgramSettings, config: Config, systems: Sequence[Sys
         state = open_state(program, systems)
         stack.callback(state.close)
         _describe(book, state)
-        services: list[Service] = []
+        telemetry = await start_telemetry(stack, config.section(TELEMETRY), board, book, clock)
+        runner.add(telemetry.collectors)
+        services: list[Service] = [*telemetry.services]
         opened: list[Opened] = []
         for system in systems:
             tools = Tools(clock, book, state)
@@ -128,7 +132,9 @@ async def _serve(program: ProgramSettings, config: Config, systems: Sequence[Sys
                 board.derive(work)
             opened.append(Opened(system, config.section(system.name), parts.desk))
         web = _web_config(program, book, clock)
-        await _listen(stack, program, MetricsApp(board, book, clock, health), health, web)
+        app = MetricsApp(board, book, clock, health)
+        await _listen(stack, program, app, health, web)
+        await serve_prometheus(stack, config.section(TELEMETRY), app, health, web)
         kept = await keep_families(stack, config.section(HISTORY), board, state, clock)
         services.extend(kept.services)
         await serve_api(stack, program, opened, health, web, kept.histories)

@@ -13,14 +13,17 @@ from tallykeep.config.program import ProgramSettings
 from tallykeep.config.sources import CONFIG_VARIABLE
 from tallykeep.history.settings import HistorySettings
 from tallykeep.systems import System, all_systems
+from tallykeep.telemetry.settings import TelemetrySettings
 
 HISTORY = "history"  # the section of what is kept of /metrics
+TELEMETRY = "telemetry"  # the section of what is sent as OpenTelemetry
 
 
 def sections(systems: tuple[System, ...] | None = None) -> Mapping[str, type[Any]]:
     """The settings class of each section: the program's own first, then the systems'."""
     found = all_systems() if systems is None else systems
-    return {PROGRAM: ProgramSettings, HISTORY: HistorySettings, **{system.name: system.settings for system in found}}
+    own = {PROGRAM: ProgramSettings, HISTORY: HistorySettings, TELEMETRY: TelemetrySettings}
+    return own | {system.name: system.settings for system in found}
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:

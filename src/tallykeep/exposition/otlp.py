@@ -60,8 +60,8 @@ def otlp_unit(family: Family) -> str:
 
 
 def meter(family: Family) -> str:
-    """The meter a family belongs to: the first word of a dotted name (`klio`), else tallykeep."""
-    return family.otel.partition(".")[0] or "tallykeep"
+    """The meter a family belongs to: the one its names were published under, else tallykeep."""
+    return "klio" if family.otel.startswith("klio.") else "tallykeep"
 
 
 def portions(

@@ -36,6 +36,8 @@ def _family(family: Family) -> Iterator[str]:
     yield f"### `{family.name}`\n"
     yield f"{family.help}\n"
     yield f"- Type: {_KINDS[family.kind]}{_unit(family)}"
+    if family.otel:
+        yield f"- OpenTelemetry: `{family.otel}`{_ucum(family)}"
     if family.labels:
         yield f"- Labels: {_words(family.labels)}"
     if family.states:
@@ -53,6 +55,10 @@ def _family(family: Family) -> Iterator[str]:
 def _unit(family: Family) -> str:
     word = family.unit.suffix.lstrip("_").replace("timestamp_seconds", "seconds since 1970")
     return f", in {word}" if word else ""
+
+
+def _ucum(family: Family) -> str:
+    return f", in `{family.unit.ucum}`" if family.unit.ucum else ""
 
 
 def _alert(alert: Alert) -> str:

@@ -15,8 +15,6 @@ from tallykeep.config.model import group, setting, several
 from tallykeep.config.parse import PORT, TEXT, Parser, integer, one_of
 from tallykeep.telemetry.otlp_settings import AnySignal, MetricsSignal, TracesSignal
 
-SECTION = "telemetry"
-
 
 def _pairs(text: str) -> Mapping[str, str]:
     found = {}

@@ -1,0 +1,110 @@
+"""OpenTelemetry's own exporters, told everything: nothing is left for them to find in the environment.
+
+Left alone they read a timeout of 10000 as seconds, refuse `none` as a compression over gRPC, go on without a file
+they cannot read, and know neither NAME_FILE variables nor tallykeep.yaml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExporter
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
+
+from tallykeep.errors import ConfigError
+from tallykeep.telemetry.otlp_settings import GRPC, MetricsSignal, Receiver, TracesSignal, receiver
+from tallykeep.telemetry.settings import TelemetrySettings
+
+
+def metric_exporter(settings: TelemetrySettings) -> tuple[MetricExporter, str]:
+    """The exporter of metrics, and where it sends. Raises: ConfigError."""
+    if settings.metrics == "console":
+        return ConsoleMetricExporter(), "standard output"
+    place = _receiver("metrics", settings, settings.otlp_metrics)
+    if place.protocol == GRPC:
+        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as Grpc
+
+        return Grpc(**_grpc(place)), place.endpoint
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as Http
+
+    return Http(**_http(place)), place.endpoint
+
+
+def span_exporter(settings: TelemetrySettings) -> tuple[SpanExporter, str]:
+    """The exporter of traces, and where it sends. Raises: ConfigError."""
+    if settings.traces == "console":
+        return ConsoleSpanExporter(), "standard output"
+    place = _receiver("traces", settings, settings.otlp_traces)
+    if place.protocol == GRPC:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
+
+        return Grpc(**_grpc(place)), place.endpoint
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
+
+    return Http(**_http(place)), place.endpoint
+
+
+def _receiver(signal: str, settings: TelemetrySettings, own: TracesSignal | MetricsSignal) -> Receiver:
+    try:
+        place = receiver(signal, settings.otlp, own)
+    except ValueError as error:
+        raise ConfigError(f"{signal} cannot be sent: {error}; see OTEL_EXPORTER_OTLP_*") from None
+    for path in (place.certificate, place.client_certificate, place.client_key):
+        if path is not None and place.secure:
+            _read(path, signal)
+    return place
+
+
+def _grpc(place: Receiver) -> Mapping[str, Any]:
+    from grpc import Compression
+
+    return {
+        "endpoint": place.endpoint,
+        "insecure": not place.secure,
+        "credentials": _credentials(place) if place.secure else None,
+        "headers": tuple(place.headers.items()),
+        "timeout": place.timeout,
+        "compression": Compression.Gzip if place.gzip else Compression.NoCompression,
+    }
+
+
+def _credentials(place: Receiver) -> Any:
+    from grpc import ssl_channel_credentials
+
+    return ssl_channel_credentials(
+        root_certificates=_read(place.certificate, "telemetry"),
+        private_key=_read(place.client_key, "telemetry"),
+        certificate_chain=_read(place.client_certificate, "telemetry"),
+    )
+
+
+def _http(place: Receiver) -> Mapping[str, Any]:
+    from opentelemetry.exporter.otlp.proto.http import Compression
+
+    return {
+        "endpoint": place.endpoint,
+        "certificate_file": _text(place.certificate),
+        "client_certificate_file": _text(place.client_certificate),
+        "client_key_file": _text(place.client_key),
+        "headers": dict(place.headers),
+        "timeout": place.timeout,
+        "compression": Compression.Gzip if place.gzip else Compression.NoCompression,
+    }
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _read(path: Path | None, signal: str) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{signal} cannot be sent: {path} cannot be read: {error.strerror}; see OTEL_EXPORTER_OTLP_*CERTIFICATE "
+            "and OTEL_EXPORTER_OTLP_*CLIENT_KEY"
+        ) from error
