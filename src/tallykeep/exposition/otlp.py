@@ -13,6 +13,7 @@ Source: OpenTelemetry, Metrics Data Model; Prometheus and OpenMetrics Compatibil
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
@@ -37,6 +38,7 @@ from tallykeep.metrics import Distribution, Exemplar, Family, Kind, Sample, Snap
 
 MOST = 2000  # points in one portion: 1 MB or so, where gRPC receivers refuse more than 4 MiB
 _WORDS = {"By": "bytes", "s": "seconds", "%": "percent", "1": "ratio"}  # what the translation adds for a unit
+_NOTE = re.compile(r"\{[^{}]*\}")
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
 _POINTS_OF_A_BUCKET = 0.25  # what a bucket weighs beside a point
 _NANOSECONDS = 1_000_000_000
@@ -52,11 +54,14 @@ def otlp_name(family: Family) -> str:
 
 def otlp_unit(family: Family) -> str:
     """The unit a family is sent with: UCUM, or a note in braces where its name would grow in translation."""
-    word = _WORDS.get(family.unit.ucum)
-    if word is None or family.otel:
-        return family.unit.ucum
+    unit = family.unit.ucum
+    if family.otel or not unit or _NOTE.fullmatch(unit):
+        return unit
+    word = _WORDS.get(unit)
     name = family.name.removesuffix("_total") if family.kind is Kind.COUNTER else family.name
-    return family.unit.ucum if name.endswith(f"_{word}") else f"{{{word}}}"
+    if word is not None and name.endswith(f"_{word}"):
+        return unit
+    return f"{{{word or unit.replace('{', '').replace('}', '')}}}"
 
 
 def meter(family: Family) -> str:

@@ -1,7 +1,7 @@
 """OpenTelemetry's own exporters, told everything: nothing is left for them to find in the environment.
 
-Left alone they read a timeout of 10000 as seconds, refuse `none` as a compression over gRPC, go on without a file
-they cannot read, and know neither NAME_FILE variables nor tallykeep.yaml.
+Left alone they read a timeout of 10000 as seconds, refuse `none` as a compression over gRPC, prefer a machine's
+REQUESTS_CA_BUNDLE to the certificate given, and know neither NAME_FILE variables nor tallykeep.yaml.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ def _http(place: Receiver) -> Mapping[str, Any]:
     from opentelemetry.exporter.otlp.proto.http import Compression
 
     return {
+        "session": _session(),
         "endpoint": place.endpoint,
         "certificate_file": _text(place.certificate),
         "client_certificate_file": _text(place.client_certificate),
@@ -92,6 +93,18 @@ def _http(place: Receiver) -> Mapping[str, Any]:
         "timeout": place.timeout,
         "compression": Compression.Gzip if place.gzip else Compression.NoCompression,
     }
+
+
+def _session() -> Any:
+    """A requests.Session in which a certificate that was given wins over REQUESTS_CA_BUNDLE, not so in theirs."""
+    from requests import Session
+
+    class Given(Session):
+        def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+            asked = self.verify if verify is None else verify
+            return super().merge_environment_settings(url, proxies, stream, asked, cert)
+
+    return Given()
 
 
 def _text(path: Path | None) -> str | None:

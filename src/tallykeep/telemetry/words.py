@@ -6,12 +6,14 @@ They log each retry of each request; an error is logged once here, where it is h
 from __future__ import annotations
 
 import logging
+import re
 import threading
 
 from tallykeep.metrics import Book
 from tallykeep.telemetry import families as f
 
 _LOGGER = "opentelemetry"
+_GIVEN_UP = re.compile(r"due to timeout, max retries or shutdown|aborting retry")
 _log = logging.getLogger(__name__)
 
 
@@ -21,7 +23,9 @@ class _LastWords(logging.Handler):
         self.said: dict[int, str] = {}  # by thread
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said[threading.get_ident()] = record.getMessage().split("\n", 1)[0]
+        thread, text = threading.get_ident(), record.getMessage().split("\n", 1)[0]
+        if not (thread in self.said and _GIVEN_UP.search(text)):  # which says less than the errors before it
+            self.said[thread] = text
 
 
 _words = _LastWords()
@@ -50,6 +54,7 @@ class Account:
     def succeeded(self, items: int, now: float) -> None:
         """An export of `items` points or spans has arrived."""
         self._count(f.SUCCESS, items)
+        _words.said.pop(threading.get_ident(), None)
         self._book.set(f.LAST_EXPORT, now, signal=self._signal)
         if self._failing:
             _log.info("%s reach %s again", self._signal, self._place)
