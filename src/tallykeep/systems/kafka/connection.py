@@ -13,6 +13,7 @@ import logging
 import ssl
 import struct
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,16 +98,35 @@ class Connection:
             raise _translated(error, address, timeout) from None
         return cls(conn, writer.transport, address)
 
-    async def request(self, api_key: int, version: int, body: bytes, *, timeout: float = 60.0) -> memoryview:
+    @property
+    def lost(self) -> bool:
+        """Whether nothing can be asked any more."""
+        return self._frames.lost
+
+    async def request(
+        self, api_key: int, version: int, body: bytes | Sequence[bytes | memoryview], *, timeout: float = 60.0
+    ) -> memoryview:
         """The answer's body. After an error the connection is closed, as answers could no longer be told apart.
 
         Only for versions without flexible headers. Raises: Unreachable; Malformed.
         """
+        return await self.receive(self.send(api_key, version, body), timeout=timeout)
+
+    def send(
+        self, api_key: int, version: int, body: bytes | Sequence[bytes | memoryview]
+    ) -> asyncio.Future[memoryview]:
+        """Send a request, in one piece or in several; what `receive` waits for. Answers come in this order."""
         self._number += 1
+        pieces = [body] if isinstance(body, bytes) else body
         client = CLIENT_ID.encode()
-        size = _HEADER.size - _SIZE.size + len(client) + len(body)
+        size = _HEADER.size - _SIZE.size + len(client) + sum(map(len, pieces))
         answer = self._frames.expect(self._number)
-        self._transport.write(_HEADER.pack(size, api_key, version, self._number, len(client)) + client + body)
+        head = _HEADER.pack(size, api_key, version, self._number, len(client)) + client
+        self._transport.writelines([head, *pieces])
+        return answer
+
+    async def receive(self, answer: asyncio.Future[memoryview], *, timeout: float = 60.0) -> memoryview:
+        """The body of an answer. As for `request`."""
         try:
             async with asyncio.timeout(timeout):
                 return await answer
@@ -131,6 +151,11 @@ class _Frames(asyncio.BufferedProtocol):
         self._waiting: deque[tuple[int, asyncio.Future[memoryview]]] = deque()
         self._lost: SourceError | None = None
         self._begin()
+
+    @property
+    def lost(self) -> bool:
+        """Whether no more answers come."""
+        return self._lost is not None
 
     def expect(self, number: int) -> asyncio.Future[memoryview]:
         """What will hold the answer with that correlation id."""
