@@ -22,11 +22,13 @@ from tallykeep.runtime import families
 from tallykeep.runtime.board import Board
 from tallykeep.runtime.health import Health
 from tallykeep.runtime.threads import threads_noted
+from tallykeep.runtime.tracing import tracer
 from tallykeep.runtime.work import Collector
 
 SLACK = 1.0  # seconds a snapshot outlives the moment at which the next one must have come
 
 _log = logging.getLogger(__name__)
+_tracer = tracer("tallykeep.runtime")
 
 
 class Runner:
@@ -149,7 +151,8 @@ class _Left:
 
 
 async def _gathered(collector: Collector) -> tuple[Sample, ...]:
-    return tuple([sample async for sample in collector.collect()])
+    with _tracer.span("collect", {"collector": collector.name, "target": collector.target}):
+        return tuple([sample async for sample in collector.collect()])
 
 
 async def _sleep(clock: Clock, seconds: float) -> None:
