@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from tests.support.clock import FakeClock
+
 from tallykeep.storage.memory import MemoryStore
 from tallykeep.storage.store import Store
-from tallykeep.systems.kafka.committing import store_segment
+from tallykeep.systems.kafka.chain import Chain
+from tallykeep.systems.kafka.committing import commit, store_segment
+from tallykeep.systems.kafka.held import Incarnation, add_up
 from tallykeep.systems.kafka.index import SegmentIndex
-from tallykeep.systems.kafka.manifest import SegmentEntry, segment_entry
+from tallykeep.systems.kafka.manifest import CompleteEntry, SegmentEntry, StartEntry, segment_entry
+from tallykeep.systems.kafka.reading import BackupSet
 from tallykeep.systems.kafka.restoring.choosing import Window
 from tallykeep.systems.kafka.restoring.outgoing import Outgoing, Stint
 from tallykeep.systems.kafka.restoring.stream import PartitionStream
-from tallykeep.systems.kafka.segment import Sealed
-from tallykeep.systems.kafka.wire import Record, decode_records, only
+from tallykeep.systems.kafka.segment import Sealed, SegmentBuilder
+from tallykeep.systems.kafka.snapshot import Snapshot, SnapshotPartition, SnapshotTopic
+from tallykeep.systems.kafka.wire import Aborted, Record, decode_records, only
 from tallykeep.systems.kafka.wire.checksum import crc32c
 
 STINT = Stint(100, 7, 1)
@@ -66,3 +73,42 @@ def with_attributes(data: bytes, attributes: int, **fields: int) -> bytes:
     out = bytearray(header.encode() + bytes(batch.payload))
     out[17:21] = crc32c(memoryview(out)[21:]).to_bytes(4, "big")
     return bytes(out)
+
+
+TOPIC_ID = "1" * 32
+
+
+def a_topic(name: str, partitions: int = 1, topic_id: str = TOPIC_ID, end: int = 9, **configs: str) -> SnapshotTopic:
+    """A topic as a snapshot has it; dots in the names of settings are written as underscores."""
+    parts = [SnapshotPartition(number, 0, 0, end, end) for number in range(partitions)]
+    named = {key.replace("_", "."): value for key, value in configs.items()}
+    return SnapshotTopic(name, topic_id, 1, named, parts)
+
+
+async def a_run(store: Store, topics: Sequence[SnapshotTopic], segments: Sequence[Sealed] = ()) -> BackupSet:
+    """One more run of a backup in `store`, and the backup then."""
+    chain = await Chain.open(store, FakeClock())
+    await chain.take_over()
+    snapshot = Snapshot(secrets.token_hex(16), "source", "localhost:9092", 0.0, "full", topics, [])
+    data = snapshot.encode()
+    entry = snapshot.entry(data)
+    await store.create(entry.key, data)
+    held = add_up(chain.records)
+    places = [Incarnation(topic.name, topic.topic_id, part.partition) for topic in topics for part in topic.partitions]
+    await chain.append([entry, *(StartEntry(*place, 0) for place in places if place not in held)])
+    for sealed in segments:
+        await commit(store, chain, [sealed])
+    await chain.append([CompleteEntry(snapshot.run, 0, 0, 0, 0.0)])
+    return await BackupSet.open(store, FakeClock())
+
+
+def a_log(topic: str, batches: Sequence[bytes], *, partition: int = 0, topic_id: str = TOPIC_ID, start: int = 0,
+          aborted: Sequence[Aborted] = ()) -> Sealed:  # fmt: skip
+    """A segment of these batches."""
+    builder = SegmentBuilder(topic, topic_id, partition, start)
+    for data in batches:
+        batch = only(data)
+        seen = decode_records(batch)
+        builder.add(batch, uncompressed=len(data), min_timestamp=min(record.timestamp for record in seen))
+    builder.aborted(aborted)
+    return builder.seal()

@@ -22,10 +22,13 @@ class Window(NamedTuple):
     @property
     def is_open(self) -> bool:
         """Whether every moment lies in it."""
-        return self == Window()
+        return self == (_EARLIEST, _LATEST)
 
     def __contains__(self, moment: object) -> bool:
         return isinstance(moment, int) and self.first <= moment <= self.last
+
+
+ALWAYS = Window()
 
 
 class Fate(Enum):

@@ -8,7 +8,7 @@ at most, one that is read and one that is worked on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -27,7 +27,10 @@ from tallykeep.systems.kafka.wire import Batch
 class Source(Protocol):
     """What a stream needs of a backup; a BackupSet is one."""
 
-    store: Store
+    @property
+    def store(self) -> Store:
+        """Where the segments are."""
+        ...
 
     async def index(self, entry: SegmentEntry) -> SegmentIndex:
         """The index of a segment, held against its hash."""
@@ -109,7 +112,7 @@ class PartitionStream:
         self._most = stints[0].start  # offset of the next record, unless the window leaves some out
         self._reached, self._window, self._largest = reached, window, largest
 
-    async def batches(self) -> AsyncIterator[list[Outgoing]]:
+    async def batches(self) -> AsyncGenerator[list[Outgoing], None]:
         """What is to be sent, as many batches at a time as a piece has; the next piece is read meanwhile.
 
         Raises: IntegrityError; RestoreError where the target does not end behind one of the batches; StoreErrors.
@@ -179,6 +182,6 @@ def unexpected_end(reached: int, between: Outgoing | None = None) -> RestoreErro
     """The target holds something else than this restore has sent."""
     where = f"in the midst of a batch at offsets {between.offset} to {between.end - 1}" if between else "elsewhere"
     return RestoreError(
-        f"the target ends at offset {reached}, {where}: something else has written to it, or deleted from it. "
-        "Delete the topic and its state of the restore, and begin again."
+        f"the target ends at offset {reached}, {where}: something else has written to it or deleted from it. "
+        "Delete the topic and the state of this restore, and begin again."
     )
