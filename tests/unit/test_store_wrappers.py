@@ -117,7 +117,7 @@ class TestMetered:
     """MeteredStore."""
 
     async def test_every_request_is_reported(self) -> None:
-        """Operation, bytes both ways, objects listed, error code and duration."""
+        """Operation, bytes both ways, objects listed, error code, duration and key."""
         seen: list[Request] = []
         store = MeteredStore(MemoryStore(), seen.append, clock=FakeClock())
         await store.create("key", b"12345")
@@ -131,16 +131,16 @@ class TestMetered:
             with pytest.raises(NotFound):
                 await failing
         assert seen == [
-            Request("create", 0.0, 5, 0, 0, ""),
-            Request("replace", 0.0, 3, 0, 0, ""),
-            Request("read", 0.0, 0, 3, 0, ""),
-            Request("read", 0.0, 0, 1, 0, ""),
-            Request("head", 0.0, 0, 0, 0, ""),
-            Request("list", 0.0, 0, 0, 1, ""),
-            Request("list", 0.0, 0, 0, 0, ""),
-            Request("delete", 0.0, 0, 0, 0, ""),
-            Request("read", 0.0, 0, 0, 0, "not_found"),
-            Request("head", 0.0, 0, 0, 0, "not_found"),
+            Request("create", 0.0, 5, 0, 0, "", "key"),
+            Request("replace", 0.0, 3, 0, 0, "", "key"),
+            Request("read", 0.0, 0, 3, 0, "", "key"),
+            Request("read", 0.0, 0, 1, 0, "", "key"),
+            Request("head", 0.0, 0, 0, 0, "", "key"),
+            Request("list", 0.0, 0, 0, 1, "", ""),
+            Request("list", 0.0, 0, 0, 0, "", ""),
+            Request("delete", 0.0, 0, 0, 0, "", "key"),
+            Request("read", 0.0, 0, 0, 0, "not_found", "key"),
+            Request("head", 0.0, 0, 0, 0, "not_found", "key"),
         ]
 
     async def test_a_listing_that_breaks_off(self) -> None:

@@ -26,6 +26,7 @@ class Request(NamedTuple):
     received: int  # bytes of content
     objects: int  # listed
     error: str  # the code of the StoreError it ended with, or ""
+    key: str = ""  # of the object; of a listing its prefix
 
 
 class _Count:
@@ -47,7 +48,7 @@ class MeteredStore:
     async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
         pages = self._store.list(prefix, start_after)
         while True:
-            with self._counted("list") as count:
+            with self._counted("list", prefix) as count:
                 page = await anext(pages, None)
                 count.objects = len(page or ())
             if page is None:
@@ -55,50 +56,50 @@ class MeteredStore:
             yield page
 
     async def head(self, key: str) -> ObjectInfo:
-        with self._counted("head"):
+        with self._counted("head", key):
             return await self._store.head(key)
 
     async def read(self, key: str) -> bytes:
-        return await self._read(self._store.read(key))
+        return await self._read(key, self._store.read(key))
 
     async def read_range(self, key: str, start: int, length: int) -> bytes:
-        return await self._read(self._store.read_range(key, start, length))
+        return await self._read(key, self._store.read_range(key, start, length))
 
     async def create(self, key: str, data: Content) -> None:
-        await self._write("create", self._store.create(key, data), size_of(data))
+        await self._write("create", key, self._store.create(key, data), size_of(data))
 
     async def replace(self, key: str, data: Content) -> None:
-        await self._write("replace", self._store.replace(key, data), size_of(data))
+        await self._write("replace", key, self._store.replace(key, data), size_of(data))
 
     async def delete(self, key: str) -> None:
-        with self._counted("delete"):
+        with self._counted("delete", key):
             await self._store.delete(key)
 
     async def close(self) -> None:
         await self._store.close()
 
-    async def _read(self, call: Awaitable[bytes]) -> bytes:
-        with self._counted("read") as count:
+    async def _read(self, key: str, call: Awaitable[bytes]) -> bytes:
+        with self._counted("read", key) as count:
             data = await call
             count.received = len(data)
             return data
 
-    async def _write(self, operation: str, call: Awaitable[None], size: int) -> None:
-        with self._counted(operation) as count:
+    async def _write(self, operation: str, key: str, call: Awaitable[None], size: int) -> None:
+        with self._counted(operation, key) as count:
             await call
             count.sent = size
 
     @contextmanager
-    def _counted(self, operation: str) -> Iterator[_Count]:
+    def _counted(self, operation: str, key: str) -> Iterator[_Count]:
         """Report the request of the block when it succeeds or ends in a StoreError."""
         count, start = _Count(), self._clock.monotonic()
         try:
             yield count
         except StoreError as error:
-            self._report(operation, start, count, error.code)
+            self._report(operation, key, start, count, error.code)
             raise
-        self._report(operation, start, count, "")
+        self._report(operation, key, start, count, "")
 
-    def _report(self, operation: str, start: float, count: _Count, error: str) -> None:
+    def _report(self, operation: str, key: str, start: float, count: _Count, error: str) -> None:
         seconds = self._clock.monotonic() - start
-        self._observe(Request(operation, seconds, count.sent, count.received, count.objects, error))
+        self._observe(Request(operation, seconds, count.sent, count.received, count.objects, error, key))

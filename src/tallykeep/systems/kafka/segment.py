@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tallykeep.errors import IntegrityError
 from tallykeep.systems.kafka.digest import digest
@@ -18,6 +19,13 @@ from tallykeep.systems.kafka.wire.codec import compress, decompress
 
 CHUNK = 1 << 20  # bytes of batches in a packed chunk, about
 NO_TOPIC_ID = "0" * 32
+
+
+class Sizes(NamedTuple):
+    """What a part of a segment takes."""
+
+    raw: int  # bytes uncompressed; as they came where that was not counted
+    stored: int  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +50,21 @@ class Sealed:
         mark = self.index_digest.rpartition(":")[2][:16]
         return f"{self.key.removesuffix('.batches')}-{mark}.index"
 
-    def stored_by_algorithm(self) -> dict[str, int]:
-        """Bytes of the object by what they are compressed with, be it by us or by the producer."""
-        found: dict[str, int] = {}
+    def stored_by_algorithm(self) -> dict[str, Sizes]:
+        """Sizes of the object's parts by what they are compressed with, be it by us or by the producer."""
+        found: dict[str, Sizes] = {}
         for extent, rows in _by_extent(self.index):
             if extent.codec is not Codec.NONE:
-                found[extent.codec.name.lower()] = found.get(extent.codec.name.lower(), 0) + extent.stored
+                _grow(found, extent.codec, extent.raw, extent.stored)
                 continue
             for row in rows:
-                name = Codec(row.attributes & 7).name.lower()
-                found[name] = found.get(name, 0) + row.size
+                _grow(found, Codec(row.attributes & 7), row.uncompressed or row.size, row.size)
         return found
+
+
+def _grow(found: dict[str, Sizes], codec: Codec, raw: int, stored: int) -> None:
+    before = found.get(name := codec.name.lower(), Sizes(0, 0))
+    found[name] = Sizes(before.raw + raw, before.stored + stored)
 
 
 class SegmentBuilder:
