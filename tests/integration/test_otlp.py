@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -383,6 +384,28 @@ def test_a_dead_receiver_delays_neither_start_nor_end(tmp_path: Path) -> None:
         assert process.wait(PATIENCE) == 0
         assert log.read_text().count("metrics do not reach http://127.0.0.1:9/v1/metrics") == 1
         assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize("protocol", [GRPC, HTTP])
+def test_a_frozen_receiver_delays_the_end_by_seconds(protocol: str, tmp_path: Path) -> None:
+    """A receiver that accepts and never answers: SIGTERM still ends with status 0; the log says what was not sent."""
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        variables = {
+            "OTEL_METRICS_EXPORTER": "otlp",
+            "OTEL_TRACES_EXPORTER": "otlp",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{frozen.getsockname()[1]}",
+            "OTEL_METRIC_EXPORT_INTERVAL": "300",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "60000",
+        }
+        with program(tmp_path, variables, "litestream") as (process, log):
+            url = ready(log)
+            time.sleep(0.5)  # for an export to hang
+            assert "tallykeep_build_info" in get(url)
+            process.terminate()
+            assert process.wait(PATIENCE) == 0
+            assert "the last metrics were not sent" in log.read_text()
+            assert "stopping took more than" not in log.read_text()
 
 
 def test_prometheus_has_a_page_of_its_own(tmp_path: Path) -> None:

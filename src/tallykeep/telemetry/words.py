@@ -12,7 +12,7 @@ import threading
 from tallykeep.metrics import Book
 from tallykeep.telemetry import families as f
 
-_LOGGER = "opentelemetry"
+_LOGGER = "opentelemetry.exporter"  # the SDK's own warnings go to the log as they are
 _GIVEN_UP = re.compile(r"due to timeout, max retries or shutdown|aborting retry")
 _log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _words = _LastWords()
 
 
 def listen() -> None:
-    """Keep what OpenTelemetry logs from now on to itself, as the last words of each thread."""
+    """Keep what the exporters log from now on to itself, as the last words of each thread."""
     logger = logging.getLogger(_LOGGER)
     logger.propagate = False
     if _words not in logger.handlers:
