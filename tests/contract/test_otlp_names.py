@@ -156,6 +156,22 @@ def test_an_age_is_sent_as_seconds() -> None:
     assert [point.value for point in metric.data.data_points] == [60.0]  # type: ignore[union-attr]
 
 
+def test_alerts_of_postgres_ask_for_families_there_are() -> None:
+    """Every name in an expression is a family, so that a rename cannot leave an alert that never fires."""
+    known = {family.name for family in POSTGRES}
+    for family in POSTGRES:
+        for alert in family.alerts:
+            named = set(re.findall(r"(?:klio|tallykeep)_\w+", alert.expr.replace("{n}", family.name)))
+            assert named and named <= known, alert.title
+
+
+def test_the_two_stalls_have_an_alert_each() -> None:
+    """No WAL arriving and no WAL reaching tier 2 are told apart, and each fires as well where nobody can tell."""
+    rules = {alert.title: alert.expr for family in POSTGRES for alert in family.alerts}
+    assert "unless on (job, instance, cluster_name)" in rules["PostgresWalNotArriving"]
+    assert 'tier="1"' in rules["PostgresWalNotArriving"] and 'tier="2"' in rules["PostgresWalNotOffloaded"]
+
+
 # --- process, runtime and host
 
 

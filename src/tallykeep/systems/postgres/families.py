@@ -1,4 +1,4 @@
-"""The metric families of PostgreSQL protection: the 25 published ones.
+"""The metric families of PostgreSQL protection: the 25 published ones, and those that say what would be lost.
 
 Their published names are OpenTelemetry's, with dots and the meter `klio`; the first name of each is what a Prometheus
 page shows, the standard translation of the second. With more than one cluster those without `cluster_name` or
@@ -12,7 +12,8 @@ from dataclasses import replace
 from functools import cache
 
 from tallykeep.metrics import Family, Kind
-from tallykeep.units import Unit
+from tallykeep.systems.postgres import alerts
+from tallykeep.units import BYTES, COUNT, SECONDS, Unit
 
 _BYTES = Unit("_bytes", "By", "bytes")
 _SECONDS = Unit("_seconds", "s", "s")
@@ -39,6 +40,7 @@ BACKUP_LATEST_COMPLETION_TIME = Family(
 BACKUP_LATEST_FAILURE_TIME = Family(
     "klio_backup_latest_failure_time_seconds", Kind.GAUGE, _MOMENT, (),
     "Unix time when the most recent backup failed.", otel="klio.backup.latest_failure_time",
+    alerts=alerts.BACKUP_FAILED,
 )  # fmt: skip
 BACKUP_LATEST_DURATION_SECONDS = Family(
     "klio_backup_latest_duration_seconds", Kind.GAUGE, _SECONDS, (),
@@ -97,6 +99,7 @@ CONSUMER_BACKUP_VERIFICATION_SUCCESS = Family(
 CONSUMER_BACKUP_VERIFICATION_FAILURE = Family(
     "klio_consumer_backup_verification_failure_total", Kind.COUNTER, _PLAIN, ("tier",),
     "Failed backup verifications (corruption detected), by tier.", otel="klio.consumer.backup_verification_failure",
+    alerts=alerts.CORRUPT,
 )  # fmt: skip
 
 # Base snapshots held.
@@ -120,6 +123,7 @@ BASE_LATEST_SNAPSHOT_DIRS = Family(
 BASE_LATEST_SNAPSHOT_AGE = Family(
     "klio_base_latest_snapshot_age_seconds", Kind.GAUGE, _SECONDS, _SOURCE,
     "Age of the latest base snapshot.", otel="klio.base.latest_snapshot_age", age=True,
+    alerts=alerts.BACKUP_OLD,
 )  # fmt: skip
 BASE_OLDEST_SNAPSHOT_AGE = Family(
     "klio_base_oldest_snapshot_age_seconds", Kind.GAUGE, _SECONDS, _SOURCE,
@@ -164,7 +168,37 @@ PUBLISHED = (
     QUEUE_MESSAGES,
     QUEUE_BYTES,
 )
-FAMILIES = PUBLISHED
+
+# What would be lost now, and what stands in the way. Tier: "1" is local disk, "2" object storage.
+
+_TIER = ("cluster_name", "tier")
+
+RPO_BYTES = Family(
+    "tallykeep_postgres_rpo_bytes", Kind.GAUGE, BYTES, _TIER,
+    "Bytes of WAL that the primary has and the tier does not hold durably, by the primary's own position. What would "
+    "be lost with the primary now.",
+)  # fmt: skip
+RPO_SECONDS = Family(
+    "tallykeep_postgres_rpo_seconds", Kind.GAUGE, SECONDS, _TIER,
+    "Seconds since the tier last held all WAL that the primary had; 0 while it does, also on an idle database.",
+    alerts=alerts.RPO,
+)  # fmt: skip
+WAL_GAPS = Family(
+    "tallykeep_postgres_wal_gaps", Kind.GAUGE, COUNT, _TIER,
+    "Stretches of WAL that are missing between the first and the last that the tier holds.", alerts=alerts.GAPS,
+)  # fmt: skip
+SLOT_RETAINED = Family(
+    "tallykeep_postgres_slot_retained_bytes", Kind.GAUGE, BYTES, _CLUSTER,
+    "Bytes of WAL that the slot of tallykeep keeps on the primary.", alerts=alerts.RETAINED,
+)  # fmt: skip
+SLOT_SAFE = Family(
+    "tallykeep_postgres_slot_safe_bytes", Kind.GAUGE, BYTES, _CLUSTER,
+    "Bytes of WAL that the primary can write before the slot is lost (pg_replication_slots.safe_wal_size). Absent "
+    "without max_slot_wal_keep_size.",
+    alerts=alerts.SLOT,
+)  # fmt: skip
+
+FAMILIES = (*PUBLISHED, RPO_BYTES, RPO_SECONDS, WAL_GAPS, SLOT_RETAINED, SLOT_SAFE)
 
 
 @cache
