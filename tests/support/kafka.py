@@ -200,6 +200,7 @@ class KafkaServer:
             "num.io.threads": "2",
             "log.cleaner.dedupe.buffer.size": "4194304",
             "log.cleaner.backoff.ms": "200",
+            "log.retention.ms": "-1",  # records of tests are old: after half a minute they would be deleted
             "offsets.topic.num.partitions": "1",
             "offsets.topic.replication.factor": "1",
             "transaction.state.log.num.partitions": "1",

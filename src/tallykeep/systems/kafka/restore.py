@@ -113,6 +113,7 @@ class _Restore:
             await self._begin()
         elif not self._state.has("put_back"):
             await check_same(self._state, self._cluster)
+        if not self._state.has("data_in"):
             self._ends = await ends_of(self._cluster, self._partitions)
         if not self._state.has("data_in") and not await self._bring_in():
             self.result.interrupted = True
@@ -126,11 +127,9 @@ class _Restore:
             await self._folder.save(self._state)
             reached("restore intended")
         await prepare(self._plan, self._state, self._cluster)
-        self._ends = await self._empty_ends()
+        ends = await self._empty_ends()
         ours = await new_producer_id(self._cluster, self._brokers, self._clock)
-        self._state.partitions = {
-            place: PartitionState(place, [Stint(end, *ours)]) for place, end in self._ends.items()
-        }
+        self._state.partitions = {place: PartitionState(place, [Stint(end, *ours)]) for place, end in ends.items()}
         await self._advance("begun")
 
     async def _empty_ends(self) -> dict[Place, int]:
@@ -158,7 +157,7 @@ class _Restore:
         if self._stop.is_set():
             return False
         reached("restore sent")
-        self.result.offset_map = await self._folder.save_map(self._state, await in_thread(self._map.encode))
+        await self._folder.save_map(self._state, await in_thread(self._map.encode))
         await self._advance("data_in")
         return True
 
@@ -209,8 +208,10 @@ class _Restore:
 
     async def _publish(self) -> None:
         """Put the offset map beside the backup, where the store can be written."""
-        data, store = await self._folder.load_map(self._state), self._plan.backup.store
+        store = self._plan.backup.store
+        self.result.offset_map, data = await self._folder.load_map(self._state)
         self._map = await in_thread(OffsetMap.decode, data, "offset map")
+        self.result.records = sum(mapped.records for mapped in self._map.places.values())
         try:
             await store.create(f"restores/{self._state.run}/offset-map.json", data)
         except Conflict:

@@ -116,20 +116,19 @@ class StateFolder:
         """Durable on return."""
         await in_thread(self._open.write, _entry(state.restore), state.encode())
 
-    async def save_map(self, state: RestoreState, data: bytes) -> Path:
-        """Keep the offset map of a restore whose data is in; where it lies."""
+    async def save_map(self, state: RestoreState, data: bytes) -> None:
+        """Keep the offset map of a restore whose data is in."""
         await in_thread(self._open.write, _map_entry(state), data)
-        await in_thread(self._open.write, MAP, data)
-        return self._path / MAP
 
-    async def load_map(self, state: RestoreState) -> bytes:
-        """The map that was kept. Raises: IntegrityError where it is gone."""
+    async def load_map(self, state: RestoreState) -> tuple[Path, bytes]:
+        """The map that was kept, and where it lies as the newest one. Raises: IntegrityError where it is gone."""
         data = await in_thread(self._open.read, _map_entry(state))
         if data is None:
             raise IntegrityError(
                 f"{self._path / _map_entry(state)} is gone: the offsets of this restore are not known."
             )
-        return data
+        await in_thread(self._open.write, MAP, data)
+        return self._path / MAP, data
 
     @property
     def _open(self) -> StateDirectory:
