@@ -32,6 +32,7 @@ from tallykeep.runtime.threads import in_thread
 from tallykeep.systems import all_systems
 from tallykeep.systems.postgres.families import PUBLISHED
 from tallykeep.telemetry import families as f
+from tallykeep.telemetry.destination import check
 from tallykeep.telemetry.settings import TelemetrySettings
 from tallykeep.telemetry.work import Telemetry, start_telemetry
 from tallykeep.units import BYTES
@@ -252,9 +253,7 @@ async def test_a_receiver_that_refuses_is_told_once(protocol: str, caplog: pytes
 
 
 def test_what_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
-    """A certificate that is not there, half a pair, an address that is none: a ConfigError that names the variables."""
-    from tallykeep.telemetry.exporters import metric_exporter
-
+    """A missing certificate, half a pair, an address that is none: found by `config validate` too, with the variables."""
     for more, said in (
         ({"OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "none")}, "none cannot be read: No such file"),
         ({"OTEL_EXPORTER_OTLP_CLIENT_KEY": str(tmp_path / "none")}, "certificate or its key is missing"),
@@ -263,7 +262,7 @@ def test_what_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
     ):
         world = World(**{"OTEL_METRICS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": "https://host", **more})
         with pytest.raises(ConfigError, match=re.escape(said)) as caught:
-            metric_exporter(world.settings)
+            check(world.settings)
         assert "OTEL_EXPORTER_OTLP_" in str(caught.value)
 
 

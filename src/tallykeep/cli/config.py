@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
+from typing import Any
 
-from tallykeep.cli.sections import add_config_option, load_config
+from tallykeep.cli.sections import TELEMETRY, add_config_option, load_config
 from tallykeep.config.load import PROGRAM, Config
 from tallykeep.errors import ConfigError
 from tallykeep.systems import System, all_systems
+from tallykeep.telemetry.destination import check as check_telemetry
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -76,12 +78,15 @@ def run_validate(args: argparse.Namespace) -> int:
 
 def _check(systems: Iterable[System], config: Config) -> None:
     """What the settings lead to: files they name, addresses in them. Raises: ConfigError with every mistake."""
-    problems: list[str] = []
+    checks: list[tuple[Callable[[Any], None], str]] = [(check_telemetry, TELEMETRY)]
     for system in systems:
         module, _, name = system.check.partition(":")
+        if module:
+            checks.append((getattr(import_module(module), name), system.name))
+    problems: list[str] = []
+    for check, section in checks:
         try:
-            if module:
-                getattr(import_module(module), name)(config.section(system.name))
+            check(config.section(section))
         except ConfigError as error:
             problems += error.problems
     if problems:

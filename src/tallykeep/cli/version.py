@@ -17,6 +17,7 @@ _LIBRARIES = (
     "httpx2",
     "lz4",
     "obstore",
+    "opentelemetry-sdk",
     "prometheus-client",
     "pyyaml",
     "rich",

@@ -13,8 +13,9 @@ from typing import Any
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExporter
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
 
-from tallykeep.errors import ConfigError
-from tallykeep.telemetry.otlp_settings import GRPC, MetricsSignal, Receiver, TracesSignal, receiver
+from tallykeep.telemetry.destination import destination, read_pem
+from tallykeep.telemetry.families import METRICS, TRACES
+from tallykeep.telemetry.otlp_settings import GRPC, Receiver
 from tallykeep.telemetry.settings import TelemetrySettings
 
 
@@ -22,7 +23,7 @@ def metric_exporter(settings: TelemetrySettings) -> tuple[MetricExporter, str]:
     """The exporter of metrics, and where it sends. Raises: ConfigError."""
     if settings.metrics == "console":
         return ConsoleMetricExporter(), "standard output"
-    place = _receiver("metrics", settings, settings.otlp_metrics)
+    place = destination(METRICS, settings)
     if place.protocol == GRPC:
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as Grpc
 
@@ -36,7 +37,7 @@ def span_exporter(settings: TelemetrySettings) -> tuple[SpanExporter, str]:
     """The exporter of traces, and where it sends. Raises: ConfigError."""
     if settings.traces == "console":
         return ConsoleSpanExporter(), "standard output"
-    place = _receiver("traces", settings, settings.otlp_traces)
+    place = destination(TRACES, settings)
     if place.protocol == GRPC:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
 
@@ -44,17 +45,6 @@ def span_exporter(settings: TelemetrySettings) -> tuple[SpanExporter, str]:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
 
     return Http(**_http(place)), place.endpoint
-
-
-def _receiver(signal: str, settings: TelemetrySettings, own: TracesSignal | MetricsSignal) -> Receiver:
-    try:
-        place = receiver(signal, settings.otlp, own)
-    except ValueError as error:
-        raise ConfigError(f"{signal} cannot be sent: {error}; see OTEL_EXPORTER_OTLP_*") from None
-    for path in (place.certificate, place.client_certificate, place.client_key):
-        if path is not None and place.secure:
-            _read(path, signal)
-    return place
 
 
 def _grpc(place: Receiver) -> Mapping[str, Any]:
@@ -74,9 +64,9 @@ def _credentials(place: Receiver) -> Any:
     from grpc import ssl_channel_credentials
 
     return ssl_channel_credentials(
-        root_certificates=_read(place.certificate, "telemetry"),
-        private_key=_read(place.client_key, "telemetry"),
-        certificate_chain=_read(place.client_certificate, "telemetry"),
+        root_certificates=read_pem(place.certificate, "telemetry"),
+        private_key=read_pem(place.client_key, "telemetry"),
+        certificate_chain=read_pem(place.client_certificate, "telemetry"),
     )
 
 
@@ -109,15 +99,3 @@ def _session() -> Any:
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
-
-
-def _read(path: Path | None, signal: str) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"{signal} cannot be sent: {path} cannot be read: {error.strerror}; see OTEL_EXPORTER_OTLP_*CERTIFICATE "
-            "and OTEL_EXPORTER_OTLP_*CLIENT_KEY"
-        ) from error
