@@ -167,7 +167,7 @@ class KafkaServer:
             for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
             for word in ("--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]")
         ]
-        command = ["java", *_JVM, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster,
+        command = ["java", *_JVM, "kafka.tools.StorageTool", "format", "--standalone", f"--cluster-id={cluster}",
                    "-c", str(self.folder / "server.properties"), *users]  # fmt: skip
         done = subprocess.run(command, env=_environment(self.folder), capture_output=True, text=True, check=False)
         if done.returncode:
