@@ -253,7 +253,7 @@ async def test_a_receiver_that_refuses_is_told_once(protocol: str, caplog: pytes
 
 
 def test_what_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
-    """A missing certificate, half a pair, an address that is none: found by `config validate` too, with the variables."""
+    """A missing certificate, half a pair, an address that is none: `config validate` finds each and names variables."""
     for more, said in (
         ({"OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "none")}, "none cannot be read: No such file"),
         ({"OTEL_EXPORTER_OTLP_CLIENT_KEY": str(tmp_path / "none")}, "certificate or its key is missing"),
