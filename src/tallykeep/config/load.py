@@ -7,13 +7,13 @@ by both. `${VAR}` in tallykeep.yaml stands for itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 from tallykeep.config.model import DEFAULT_TARGET, Group, Setting, declared
-from tallykeep.config.sources import Environment, Given, Node, did_you_mean, read_file
+from tallykeep.config.sources import Environment, Expand, Given, Node, did_you_mean, read_file
 from tallykeep.errors import ConfigError
 
 T = TypeVar("T")
@@ -46,13 +46,15 @@ class Config:
         return any(entry.key.startswith(f"{name}.") and entry.origin != "default" for entry in self.entries)
 
 
-def load(sections: Mapping[str, type[Any]], environ: Mapping[str, str], path: Path | None = None) -> Config:
-    """Every section's settings, from variables and, where `path` is given, from tallykeep.yaml.
+def load(
+    sections: Mapping[str, type[Any]], environ: Mapping[str, str], path: Path | None = None, expand: Expand = str
+) -> Config:
+    """Every section's settings, from variables and, where `path` is given, from that file, its values expanded.
 
     Raises: ConfigError with a line for each mistake.
     """
     loader = _Loader(Environment(environ))
-    root = None if path is None else read_file(path)
+    root = None if path is None else read_file(path, expand)
     values = loader.sections(sections, root)
     variables = [name for cls in sections.values() for name, _ in variables_of(cls)]
     problems = [*loader.environment.problems, *loader.environment.unknown(variables), *loader.problems]
@@ -129,6 +131,9 @@ class _Loader:
     def _setting(
         self, field: Setting, key: str, node: Node | None, env: bool, name: str, values: dict[str, object]
     ) -> None:
+        if field.table:
+            self._table(field, field.table, key, node, name, values)
+            return
         given = self.environment.given(field.env) if env and field.env else None
         texts = [given] if given else self._texts(field, key, node)
         if not texts:
@@ -150,7 +155,34 @@ class _Loader:
             wanted = "a list of values" if field.several else "one value"
             self.problems.append(f"{node.where}: {key} is to be {wanted}: {field.allowed or 'text'}")
             return []
-        return [Given(item.text, item.where) for item in nodes if item.kind == "scalar" and item.text]
+        return [text for item in nodes if item.kind == "scalar" and (text := self._text(key, item)).text]
+
+    def _text(self, key: str, node: Node) -> Given:
+        try:
+            return Given(node.text, node.where)
+        except ValueError as error:
+            self.problems.append(f"{node.where}: {key}: {error}")
+            return Given("", node.where)
+
+    def _table(
+        self, field: Setting, keys: Callable[[str], object], key: str, node: Node | None, name: str,
+        values: dict[str, object],
+    ) -> None:  # fmt: skip
+        """Any keys with one value each."""
+        if node is None or node.kind == "nothing":
+            return
+        if node.kind != "mapping" or any(item.kind != "scalar" for _, item in node.pairs()):
+            self.problems.append(f"{node.where}: {key} is to be a list of `key: value` lines: {field.allowed}")
+            return
+        found: dict[object, object] = {}
+        for word, item in node.pairs():
+            given = self._text(f"{key}.{word}", item)
+            try:
+                found[keys(word)] = field.parse(given.text)
+            except (ValueError, LookupError):
+                self.problems.append(f"{item.where}: {key} has {word!r}: {given.text!r}; allowed is {field.allowed}")
+            self.entries.append(Entry(f"{key}.{word}", given.text, given.origin))
+        values[name] = found
 
     def _parsed(self, field: Setting, key: str, given: Given) -> object:
         try:

@@ -25,6 +25,7 @@ from typing import Any, TypeVar, cast, overload
 from tallykeep.config.parse import FLAG, TEXT, Parser, integer, number
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 DEFAULT_TARGET = "default"  # the target that variables describe
 _KEY = "tallykeep"  # in a dataclass field's metadata
@@ -69,6 +70,7 @@ class Setting:
     secret: bool = False
     switch: bool = False
     several: bool = False  # a list in the file, comma-separated in the environment
+    table: Callable[[str], object] | None = None  # reads the keys of a table; `parse` its values. In the file alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,12 @@ def several(
     limits = allowed or (parse.allowed if isinstance(parse, Parser) else "")
     declared = Setting(help, parse, limits, ", ".join(map(_shown, default)), env, several=True)
     return dataclasses.field(default=default, metadata={_KEY: declared})
+
+
+def table(*, help: str, keys: Callable[[str], K], values: Callable[[str], T], allowed: str) -> Mapping[K, T]:
+    """A dataclass field that holds a table of keys that anybody may choose, such as topics; in the file alone."""
+    declared = Setting(help, values, allowed, "", table=keys)
+    return dataclasses.field(default_factory=dict, metadata={_KEY: declared})
 
 
 def group(cls: type[T], *, help: str) -> T:

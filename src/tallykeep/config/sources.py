@@ -7,12 +7,14 @@ stops at the first mistake: problems are gathered, so that one start shows all o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tallykeep.errors import ConfigError
+
+Expand = Callable[[str], str]
 
 CONFIG_VARIABLE = "TALLYKEEP_CONFIG"
 _OWN = "TALLYKEEP_"
@@ -70,9 +72,10 @@ class Environment:
 class Node:
     """A place in tallykeep.yaml. Scalars are the text as written: nothing is guessed to be a date or a number."""
 
-    def __init__(self, raw: Any, file: str) -> None:
+    def __init__(self, raw: Any, file: str, expand: Expand = str) -> None:
         self._raw = raw
         self._file = file
+        self._expand = expand
 
     @property
     def where(self) -> str:
@@ -88,21 +91,22 @@ class Node:
 
     @property
     def text(self) -> str:
-        """The text of a scalar."""
-        return str(self._raw.value)
+        """The text of a scalar. Raises: ValueError where a variable in it is not set."""
+        return self._expand(str(self._raw.value))
 
     def items(self) -> list[Node]:
         """The entries of a sequence."""
-        return [Node(raw, self._file) for raw in self._raw.value]
+        return [Node(raw, self._file, self._expand) for raw in self._raw.value]
 
     def pairs(self) -> Iterator[tuple[str, Node]]:
         """Keys and values of a mapping, in their order, repetitions included."""
         for key, raw in self._raw.value:
-            yield str(key.value) if key.id == "scalar" else f"({key.id})", Node(raw, self._file)
+            name = str(key.value) if key.id == "scalar" else f"({key.id})"
+            yield name, Node(raw, self._file, self._expand)
 
 
-def read_file(path: Path) -> Node | None:
-    """The root of a tallykeep.yaml, or None where it says nothing.
+def read_file(path: Path, expand: Expand = str) -> Node | None:
+    """The root of a settings file, or None where it says nothing. `expand` is what becomes of each value's text.
 
     Raises: ConfigError where it cannot be read or is not YAML.
     """
@@ -122,7 +126,7 @@ def read_file(path: Path) -> Node | None:
         raise ConfigError(f"{path.name}: it is nested too deeply") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path.name}: this is not YAML: {str(error).splitlines()[0]}") from error
-    return None if raw is None else Node(raw, path.name)
+    return None if raw is None else Node(raw, path.name, expand)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

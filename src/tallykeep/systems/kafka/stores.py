@@ -1,0 +1,80 @@
+"""The store of a backup, as its settings describe it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from tallykeep.errors import ConfigError, NotFound
+from tallykeep.metrics import Book
+from tallykeep.storage.cloud import CloudStore
+from tallykeep.storage.local import LocalStore
+from tallykeep.storage.metered import MeteredStore, Request
+from tallykeep.storage.retry import RetryStore
+from tallykeep.storage.s3 import S3Settings
+from tallykeep.storage.store import Store
+from tallykeep.systems.kafka.figures import StorageFigures
+from tallykeep.systems.kafka.settings import StorageSection
+
+_PATIENCE = 60.0  # seconds in which a request is made again
+_NEEDED = {"filesystem": "path", "s3": "bucket", "gcs": "bucket", "azure": "container_name"}
+
+
+def open_store(storage: StorageSection, backup_id: str = "", book: Book | None = None, *, make: bool = False) -> Store:
+    """The store of one backup, or without an id that which holds them all; counted in `book`.
+
+    `make`: a folder that is not there is made. Raises: ConfigError; NotFound for a folder that is not there.
+    """
+    needed = _NEEDED[storage.backend]
+    if not getattr(storage, needed):
+        raise ConfigError(f"storage.backend {storage.backend} needs storage.{needed}: where are the backups?")
+    prefix = "/".join(filter(None, (storage.prefix.strip("/"), backup_id)))
+    store = _OPENERS[storage.backend](storage, prefix, make)
+    observe: Callable[[Request], None] | None = None
+    if book is not None:
+        observe = StorageFigures(book, backup_id, storage.backend)
+    return RetryStore(MeteredStore(store, observe) if observe else store, deadline=_PATIENCE)
+
+
+def _folder(storage: StorageSection, prefix: str, make: bool) -> Store:
+    assert storage.path is not None
+    root = storage.path / Path(prefix)
+    if make:
+        if not storage.path.is_dir():  # a disk that is not mounted must not be filled in its stead
+            raise NotFound(f"{storage.path} is not there: make the folder, or mount it.")
+        root.mkdir(parents=True, exist_ok=True)
+    return LocalStore(root, timeout=storage.timeout)
+
+
+def _s3(storage: StorageSection, prefix: str, make: bool) -> Store:
+    settings = S3Settings(
+        bucket=storage.bucket, prefix=prefix, endpoint=storage.endpoint, region=storage.region,
+        access_key=storage.access_key, secret_key=storage.secret_key.reveal(), path_style=storage.path_style,
+        ca_file=storage.ca_file, timeout=storage.timeout,
+    )  # fmt: skip
+    return CloudStore.s3(settings)
+
+
+def _azure(storage: StorageSection, prefix: str, make: bool) -> Store:
+    raise ConfigError("storage.backend azure is not there yet")
+
+
+def _gcs(storage: StorageSection, prefix: str, make: bool) -> Store:
+    raise ConfigError("storage.backend gcs is not there yet")
+
+
+_OPENERS: dict[str, Callable[[StorageSection, str, bool], Store]] = {
+    "filesystem": _folder,
+    "s3": _s3,
+    "azure": _azure,
+    "gcs": _gcs,
+}
+
+
+def of_path(path: str) -> StorageSection:
+    """The storage that `-p` names: a folder, file:///folder or s3://bucket/prefix (credentials from AWS_*)."""
+    if path.startswith("s3://"):
+        bucket, _, prefix = path.removeprefix("s3://").partition("/")
+        return StorageSection(backend="s3", bucket=bucket, prefix=prefix)
+    return replace(StorageSection(), path=Path(path.removeprefix("file://")))
