@@ -464,3 +464,42 @@ asyncio.run(main())
         text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+BARE = """
+import sys
+sys.modules |= {"opentelemetry": None, "grpc": None, "psutil": None, "requests": None}
+from tallykeep.cli.main import main
+sys.exit(main(["run", "litestream"]))
+"""
+
+
+def test_without_the_extra_the_start_says_what_to_install(tmp_path: Path) -> None:
+    """Where OpenTelemetry is not installed a named exporter ends the start with status 2 and the pip command."""
+    environment = {"PATH": os.environ["PATH"], "LOCAL_LTX_DIR": str(tmp_path), "METRICS_PORT": "0"}
+    for name in ("OTEL_METRICS_EXPORTER", "OTEL_TRACES_EXPORTER"):
+        done = subprocess.run(
+            [sys.executable, "-c", BARE], env={**environment, name: "otlp"}, cwd=tmp_path, capture_output=True,
+            text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert "pip install 'tallykeep[telemetry]'" in done.stderr
+
+
+def test_without_the_extra_prometheus_works(tmp_path: Path) -> None:
+    """The Prometheus listener needs nothing of OpenTelemetry; without psutil the host's figures are left out."""
+    environment = {
+        "PATH": os.environ["PATH"], "LOCAL_LTX_DIR": str(tmp_path), "METRICS_PORT": "0",
+        "OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_PROMETHEUS_PORT": "0",
+    }  # fmt: skip
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as file,
+        subprocess.Popen([sys.executable, "-c", BARE], env=environment, cwd=tmp_path, stderr=file) as process,
+    ):
+        try:
+            page = get(told(r"Prometheus exporter is at (\S+)", log))
+            assert "tallykeep_build_info" in page and "process_memory_usage_bytes" not in page
+            assert "psutil is not installed" in log.read_text()
+        finally:
+            process.terminate()
