@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +19,10 @@ from tallykeep.errors import TallykeepError
 from tallykeep.systems import System, all_systems
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from tallykeep.config.load import Config
+    from tallykeep.metrics import Book, Family
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -115,7 +118,7 @@ def _fill_verb(module: str, parser: Parser) -> None:
 
 def _fill_system(system: System, parser: Parser) -> None:
     parser.description = parser.description or f"{system.name}: {system.summary}."
-    parser.set_defaults(run=partial(_help, parser), load_config=_load_config)
+    parser.set_defaults(run=partial(_help, parser), load_config=_load_config, serve_metrics=_serve_metrics)
     module, _, name = system.commands.partition(":")
     getattr(import_module(module), name)(parser)
 
@@ -123,6 +126,13 @@ def _fill_system(system: System, parser: Parser) -> None:
 def _load_config(path: Path | None) -> Config:
     """The settings, for commands that name a configured target."""
     return import_module("tallykeep.cli.sections").load_config(path)  # type: ignore[no-any-return]
+
+
+def _serve_metrics(
+    book: Book, families: Iterable[Family], host: str, port: int | None
+) -> AbstractAsyncContextManager[str]:
+    """/metrics, for commands that run long."""
+    return import_module("tallykeep.cli.serving").serve_metrics(book, families, host, port)  # type: ignore[no-any-return]
 
 
 def _help(parser: Parser, args: argparse.Namespace) -> int:

@@ -83,8 +83,10 @@ def chosen(names: Sequence[str], config: Config) -> tuple[System, ...]:
 
     Raises: ConfigError for an unknown name, and where nothing is asked for.
     """
-    known = {system.name: system for system in all_systems()}
+    known = {system.name: system for system in _runnable()}
     for name in names:
+        if name not in known and name in {system.name for system in all_systems()}:
+            raise ConfigError(f"{name} is not watched but has commands of its own: tallykeep {name} --help")
         if name not in known:
             raise ConfigError(f"there is no system {name!r}, only {listed(known)}")
     found = tuple(s for s in known.values() if (s.name in names if names else _asked_for(s, config)))
@@ -104,8 +106,12 @@ def _ways(systems: Iterable[System]) -> Iterator[str]:
             yield f"set {' or '.join(switches)} for {system.name}"
 
 
+def _runnable() -> list[System]:
+    return [system for system in all_systems() if system.open]
+
+
 def _names() -> list[str]:
-    return [system.name for system in all_systems()]
+    return [system.name for system in _runnable()]
 
 
 async def _serve(program: ProgramSettings, config: Config, systems: Sequence[System]) -> None:

@@ -9,8 +9,9 @@ __all__ = ["System", "Tools", "all_systems"]
 
 def all_systems() -> tuple[System, ...]:
     """Every system, in the order of pages and docs. Cheap: heavy parts are imported when they are used."""
+    from tallykeep.systems.kafka.system import KAFKA
     from tallykeep.systems.litellm.system import LITELLM
     from tallykeep.systems.litestream.system import LITESTREAM
     from tallykeep.systems.pulse.system import PULSE
 
-    return (LITESTREAM, LITELLM, PULSE)
+    return (LITESTREAM, LITELLM, PULSE, KAFKA)

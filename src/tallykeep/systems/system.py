@@ -49,7 +49,7 @@ class System:
     settings: type[Any]  # a dataclass declared with config.model; its section in tallykeep.yaml is `name`
     families: tuple[Family, ...]
     enabled: Callable[[Any], bool]  # do these settings ask for it? (`run SYSTEM` asks outright)
-    open: str  # of an Opener
+    open: str = ""  # of an Opener; a system without one has commands alone, and `run` has nothing to do for it
     check: str = ""  # of a Callable[[Any], None]: raises the ConfigError that `open` would, and sends nothing
     commands: str = ""  # of a Callable[[argparse.ArgumentParser], None] that adds the system's sub-commands
     routes: str = ""  # of a Callable[[Any], fastapi.APIRouter] that answers from the desk among its Parts
