@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from tallykeep.systems.kafka.restoring.resuming import ends_of, forgotten, new_p
 from tallykeep.systems.kafka.restoring.stream import PartitionStream, unexpected_end
 from tallykeep.systems.kafka.restoring.targets import LeaderBook, check_same, finish, intentions, prepare
 from tallykeep.systems.kafka.restoring.tasks import at_once
+from tallykeep.systems.kafka.snapshot import Snapshot
 from tallykeep.systems.kafka.steps import RestoreStep, reached
 from tallykeep.systems.kafka.verify import Reader, compare
 
@@ -62,10 +63,17 @@ class RestoreResult:
     notes: list[str] = field(default_factory=list)
 
 
+Groups = Callable[[Snapshot, OffsetMap], Awaitable[None]]
+
+
 async def restore(
-    plan: RestorePlan, cluster: Cluster, brokers: Brokers, clock: Clock, figures: Figures, stop: asyncio.Event
-) -> RestoreResult:
+    plan: RestorePlan, cluster: Cluster, brokers: Brokers, clock: Clock, figures: Figures, stop: asyncio.Event,
+    *, groups: Groups | None = None,
+) -> RestoreResult:  # fmt: skip
     """Do what was planned, or what is left of it. With `stop` set it ends soon, to be gone on with.
+
+    `groups` is called last, with the backup's snapshot and the offset map, to set what consumer groups read next; the
+    restore is not complete before, so after a crash it may be called again.
 
     Raises: RestoreError; SourceErrors; StoreErrors; IntegrityError: what was done stays, and is gone on with.
     """
@@ -75,7 +83,7 @@ async def restore(
     try:
         async with StateFolder(plan.request.state) as folder:
             work = _Restore(plan, await _state(plan, folder), folder, cluster, brokers, clock, figures, stop)
-            await work.run()
+            await work.run(groups)
     except TallykeepError as error:
         figures.failed(error)
         figures.finished("failure")
@@ -107,7 +115,7 @@ class _Restore:
         self._sent: dict[Place, tuple[int, int]] = {}  # records, bytes: not reported yet
         self._map = OffsetMap(state.run, plan.backup.store.name, cluster.cluster_id)
 
-    async def run(self) -> None:
+    async def run(self, groups: Groups | None) -> None:
         """All steps that are left."""
         if not self._state.has("begun"):
             await self._begin()
@@ -119,6 +127,9 @@ class _Restore:
             self.result.interrupted = True
             return
         await self._conclude()
+        if groups:
+            await groups(self._plan.snapshot, self._map)
+        await self._advance("complete")
 
     async def _begin(self) -> None:
         """Say what will be done, make the topics ready, and say under which ids they are written to."""
@@ -204,7 +215,6 @@ class _Restore:
             await finish(self._state, self._cluster)
             await self._advance("put_back")
         await self._publish()
-        await self._advance("complete")
 
     async def _publish(self) -> None:
         """Put the offset map beside the backup, where the store can be written."""
