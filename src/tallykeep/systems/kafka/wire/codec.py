@@ -1,7 +1,7 @@
 """The five codecs of record batches: how large their records are uncompressed, and the records themselves.
 
 `uncompressed_size` reads the codec's own length fields where a frame has them and decompresses, keeping nothing,
-where it has none; `pieces` yields at most 1 MiB at a time, so that no batch can fill the memory by promising little.
+where it has none; `pieces` yields 8 MiB at a time at the most, so that no batch fills the memory by promising little.
 Neither Java's producer nor librdkafka writes content sizes with zstd and LZ4, so in practice these are counted. Snappy
 comes in xerial blocks from the one and raw from the other.
 Sources: RFC 8878 (zstd); LZ4 frame format 1.6.3; snappy-java, SnappyOutputStream; snappy format description;
@@ -23,7 +23,9 @@ from tallykeep.systems.kafka.wire.error import BatchError
 from tallykeep.systems.kafka.wire.header import Codec
 
 PIECE = 1 << 20  # bytes
+_AT_ONCE = 8 << 20  # bytes: what a frame may at the most become, to be uncompressed in one piece
 _GZIP = 16 + zlib.MAX_WBITS
+_LZ4_EXPANSION = 255  # no LZ4 block makes more bytes of one
 _LZ4_CONTENT_SIZE = 0x08  # flag: eight bytes of content size follow the descriptor
 _BROKEN = (zlib.error, RuntimeError, zstandard.ZstdError, cramjam.DecompressionError, ValueError)
 
@@ -77,7 +79,11 @@ def _announced(codec: Codec, payload: memoryview) -> int | None:
         return zstd.content_size(payload)
     if codec is Codec.SNAPPY:
         return sum(size for size, _ in snappy.blocks(payload))
-    if codec is Codec.LZ4 and len(payload) >= 14 and payload[4] & _LZ4_CONTENT_SIZE:
+    return _lz4_content_size(payload) if codec is Codec.LZ4 else None
+
+
+def _lz4_content_size(payload: memoryview) -> int | None:
+    if len(payload) >= 14 and payload[4] & _LZ4_CONTENT_SIZE:
         return int.from_bytes(payload[6:14], "little")
     return None
 
@@ -100,8 +106,11 @@ def _gunzip(payload: memoryview) -> Iterator[bytes]:
 
 
 def _unlz4(payload: memoryview) -> Iterator[bytes]:
+    if len(payload) * _LZ4_EXPANSION <= _AT_ONCE and (_lz4_content_size(payload) or 0) <= _AT_ONCE:
+        yield lz4.frame.decompress(payload)  # a third less than in steps, at 16 KiB
+        return
     frame = lz4.frame.LZ4FrameDecompressor()
-    rest = bytes(payload)
+    rest: bytes | memoryview = payload
     while not frame.eof:
         piece = frame.decompress(rest, max_length=PIECE)
         rest = b""
@@ -112,10 +121,26 @@ def _unlz4(payload: memoryview) -> Iterator[bytes]:
 
 
 def _unzstd(payload: memoryview) -> Iterator[bytes]:
+    """A frame that can hold no more than a few MiB comes as one piece, which costs half with small batches."""
     for frame in zstd.frames(payload):
-        reader = zstandard.ZstdDecompressor().stream_reader(payload[frame.start : frame.end])
+        data = payload[frame.start : frame.end]
+        if frame.most <= _AT_ONCE:
+            yield _unzstd_at_once(data, frame.most)
+            continue
+        reader = zstandard.ZstdDecompressor().stream_reader(data)
         while piece := reader.read(PIECE):
             yield piece
+
+
+def _unzstd_at_once(frame: memoryview, most: int) -> bytes:
+    """By a decompressor that is kept: making one costs as much as uncompressing 16 KiB."""
+    try:
+        kept = _idle.pop()
+    except IndexError:  # all are at work, on other threads
+        kept = zstandard.ZstdDecompressor()
+    data = kept.decompress(frame, max_output_size=most)
+    _idle.append(kept)
+    return data
 
 
 def _unsnappy(payload: memoryview) -> Iterator[bytes]:
@@ -125,6 +150,8 @@ def _unsnappy(payload: memoryview) -> Iterator[bytes]:
             raise ValueError(f"a block of {size} bytes became {len(piece)}")
         yield piece
 
+
+_idle: list[zstandard.ZstdDecompressor] = []  # those that no thread is using
 
 _READERS: dict[Codec, Callable[[memoryview], Iterator[bytes]]] = {
     Codec.GZIP: _gunzip,

@@ -14,7 +14,7 @@ def put(out: bytearray, number: int) -> None:
     out.append(rest)
 
 
-def take(data: bytes, position: int) -> tuple[int, int]:
+def take(data: bytes | memoryview, position: int) -> tuple[int, int]:
     """The number at `position`, and where it ends. Raises: IndexError where it is cut, ValueError where it is none."""
     byte = data[position]
     if byte < 0x80:

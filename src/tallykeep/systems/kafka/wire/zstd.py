@@ -15,7 +15,8 @@ from tallykeep.systems.kafka.wire.error import BatchError
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _DICTIONARY_ID = (0, 1, 2, 4)  # bytes, by the lowest two bits of the descriptor
 _CONTENT_SIZE = (0, 2, 4, 8)  # bytes, by the highest two bits of the descriptor
-_RLE, _RESERVED = 1, 3  # block types
+_RLE, _COMPRESSED, _RESERVED = 1, 2, 3  # block types
+_LARGEST_BLOCK = 128 << 10  # bytes, uncompressed
 
 
 class Frame(NamedTuple):
@@ -24,6 +25,7 @@ class Frame(NamedTuple):
     start: int
     end: int
     content_size: int | None  # uncompressed bytes, where the frame says so
+    most: int  # uncompressed bytes that its blocks can hold
 
 
 def content_size(payload: memoryview) -> int | None:
@@ -54,23 +56,29 @@ def _frame(payload: memoryview, start: int) -> Frame:
     position = start + 5 + (1 - single) + _DICTIONARY_ID[descriptor & 3]
     width = _CONTENT_SIZE[descriptor >> 6] or single
     size = _number(payload, position, width) + (256 if width == 2 else 0) if width else None
-    end = _after_blocks(payload, position + width) + (4 if descriptor & 4 else 0)
+    end, most = _after_blocks(payload, position + width)
+    end += 4 if descriptor & 4 else 0
     if end > len(payload):
         raise _bad("the frame is cut")
-    return Frame(start, end, size)
+    if size is not None and size > most:
+        raise _bad(f"a frame says it has {size} bytes, and its blocks hold {most} at the most")
+    return Frame(start, end, size, most)
 
 
-def _after_blocks(payload: memoryview, position: int) -> int:
+def _after_blocks(payload: memoryview, position: int) -> tuple[int, int]:
+    """Where the blocks end, and what they can hold."""
+    most = 0
     while True:
         block = _number(payload, position, 3)
         kind, size = block >> 1 & 3, block >> 3
         if kind == _RESERVED:
             raise _bad("a block of a reserved type")
         position += 3 + (1 if kind == _RLE else size)
+        most += _LARGEST_BLOCK if kind == _COMPRESSED else size
         if position > len(payload):
             raise _bad("a block is cut")
         if block & 1:
-            return position
+            return position, most
 
 
 def _skipped(payload: memoryview, start: int) -> int:
