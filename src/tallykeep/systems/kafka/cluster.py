@@ -27,7 +27,7 @@ from tallykeep.errors import ConfigError, Refused, SourceError, Unreachable
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.kafka.connection import CLIENT_ID, Security
 from tallykeep.systems.kafka.places import Place
-from tallykeep.systems.kafka.replies import failure
+from tallykeep.systems.kafka.replies import UNKNOWN_TOPIC_OR_PARTITION, failure
 from tallykeep.systems.kafka.segment import NO_TOPIC_ID
 
 __all__ = ["Cluster", "ClusterSettings", "Committed", "Group", "PartitionInfo", "Place", "Topic"]
@@ -320,6 +320,8 @@ def _translated(error: KafkaError, what: str) -> SourceError:
     code = error.code()
     if code >= 0 or code == KafkaError.UNKNOWN:
         return failure(code, what)
+    if code == KafkaError._NOENT:  # "no leaders found"
+        return failure(UNKNOWN_TOPIC_OR_PARTITION, what)
     if code in (KafkaError._AUTHENTICATION, KafkaError._SSL):
         return Refused(f"{what}: Kafka and this client do not trust each other: {error.str()}")
     return Unreachable(f"{what}: Kafka gave no answer: {error.str()}. Check the brokers' addresses and the network.")

@@ -6,12 +6,14 @@ to know. The codes are stable and documented in docs/kafka-restore.md.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tallykeep.clock import Clock, SystemClock
 from tallykeep.errors import TallykeepError
 from tallykeep.systems.kafka.reading import BackupSet
+from tallykeep.systems.kafka.replies import UNKNOWN_TOPIC_OR_PARTITION, KafkaRefused
 from tallykeep.systems.kafka.restore_plan import (
     Finding,
     PlannedTopic,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 INTERNAL = ("__consumer_offsets", "__transaction_state", "__share_group_state")
 _DEFAULT_LARGEST = 1048588  # max.message.bytes where nothing else is set
 _AT_ONCE = 4  # partitions whose indexes are read at the same time
+_LOOKS, _PAUSE = 10, 0.5  # at a topic that is being deleted: how often, and seconds between
 _WEEK = 604_800_000  # ms; retention.ms where nothing else is set
 
 
@@ -57,8 +60,20 @@ async def plan_restore(
     plan.surveys = dict(zip((route.target for route in plan.routes), counted, strict=True))
     if plan.topics and not request.window.is_open and not plan.records:
         plan.findings.append(Finding("WINDOW_EMPTY", "", "no record of these topics lies in the window."))
-    plan.findings += await look_at_target(plan, cluster, clock.time())
+    plan.findings += await _looked(plan, cluster, clock)
     return plan
+
+
+async def _looked(plan: RestorePlan, cluster: Cluster, clock: Clock) -> list[Finding]:
+    """What speaks against it; looked at again where a topic that is being deleted goes meanwhile."""
+    for _ in range(_LOOKS - 1):
+        try:
+            return await look_at_target(plan, cluster, clock.time())
+        except KafkaRefused as error:
+            if error.kafka_code != UNKNOWN_TOPIC_OR_PARTITION:
+                raise
+            await asyncio.sleep(_PAUSE)
+    return await look_at_target(plan, cluster, clock.time())
 
 
 async def look_at_target(plan: RestorePlan, cluster: Cluster, now: float) -> list[Finding]:
