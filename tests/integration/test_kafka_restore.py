@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer
 from tests.support.kafka import KafkaServer, running
 from tests.support.kafka_corpus import a_record, differences, produce, records, seen
 from tests.support.kafka_live import (
@@ -23,12 +25,14 @@ from tests.support.kafka_live import (
 from tallykeep.clock import SystemClock
 from tallykeep.errors import RestoreError
 from tallykeep.storage.memory import MemoryStore
+from tallykeep.systems.kafka.cluster import Committed
 from tallykeep.systems.kafka.offset_map import OffsetMap
 from tallykeep.systems.kafka.places import Place
 from tallykeep.systems.kafka.preflight import plan_restore
 from tallykeep.systems.kafka.restore import restore
 from tallykeep.systems.kafka.restore_plan import RestoreRequest
 from tallykeep.systems.kafka.restoring.choosing import Window
+from tallykeep.systems.kafka.snapshot import Snapshot
 
 pytestmark = pytest.mark.server
 
@@ -266,3 +270,53 @@ async def test_expired_producer_state(topic: str, tmp_path: Path) -> None:
         second = await restored(kafka, backup, tmp_path / "state", max_concurrent_partitions=1)
         assert second.records == second.verified == 400
         assert seen(kafka, [topic]) == before
+
+
+async def test_groups_go_on_with_the_next_unread_record(kafka: KafkaServer, topic: str, tmp_path: Path) -> None:
+    """After a restore to other offsets a group reads exactly what it had not read, whatever holes the source had."""
+    kafka.create_topic(topic)
+    producer = kafka.producer(transactional_id=topic)
+    producer.init_transactions(30)
+    for number in range(8):
+        producer.begin_transaction()
+        for n in range(3):
+            producer.produce(topic, b"%d %d" % (number, n), timestamp=1_700_000_000_000)
+        producer.flush(30)
+        (producer.abort_transaction if number % 2 else producer.commit_transaction)(30)
+    group, new = f"{topic}-group", f"{topic}-new"
+    first = consume(kafka, group, topic, 7)
+    backup = await backed_up(kafka, MemoryStore(), topic)
+    moved: list[tuple[int, int]] = []
+
+    async with client(kafka) as (cluster, brokers):
+
+        async def groups(snapshot: Snapshot, offsets: OffsetMap) -> None:
+            [saved] = [found for found in snapshot.groups if found.name == group]
+            [old] = saved.offsets
+            offset = offsets.translate(Place(topic, 0), old.offset)
+            assert await cluster.commit_offsets(group, {Place(new, 0): Committed(offset)}) == {Place(new, 0): ""}
+            moved.append((old.offset, offset))
+
+        plan = await plan_restore(RestoreRequest(tmp_path, topic_mapping={topic: new}), backup, cluster)
+        await restore(plan, cluster, brokers, SystemClock(), Silent(), asyncio.Event(), groups=groups)
+    assert moved == [(17, 7)]  # ten offsets less: six aborted records and four markers
+    rest = consume(kafka, group, new, 5)
+    wanted = [record.value for _, record in seen(kafka, [topic])[topic, 0]]
+    assert first + rest == wanted
+
+
+def consume(kafka: KafkaServer, group: str, topic: str, count: int) -> list[bytes | None]:
+    """The next values that a group reads, committed behind the last."""
+    consumer = Consumer({
+        "bootstrap.servers": kafka.bootstrap, "group.id": group, "isolation.level": "read_committed", "log_level": 0,
+        "enable.auto.commit": False, "auto.offset.reset": "earliest",
+    })  # fmt: skip
+    with closing(consumer):
+        consumer.subscribe([topic])
+        found = list[bytes | None]()
+        while len(found) < count:
+            if message := consumer.poll(20):
+                assert not message.error()
+                found.append(message.value())
+                consumer.commit(message=message, asynchronous=False)
+    return found

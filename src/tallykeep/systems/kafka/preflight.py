@@ -1,7 +1,7 @@
 """What the target has to say about a restore, asked before anything of it is changed.
 
 Fatal is what would make the restore fail, or mix its records with others; the rest is what whoever restores will want
-to know. The codes are stable and documented in docs/kafka-restore.md.
+to know. The codes are stable; docs/guide/kafka-restore.md has them.
 """
 
 from __future__ import annotations
