@@ -98,10 +98,11 @@ class Reading:
         Raises: BatchError (checksum), after what came before the batch that it speaks of has been added.
         """
         looked, sound, error = _looked(part.batches, exact=exact)
-        full = []
-        for batch, size, least in zip(part.batches[:sound], looked.uncompressed, looked.least, strict=True):
-            self.builder.add(batch, uncompressed=size, min_timestamp=least)
-            self.records += batch.header.record_count
+        full, at = [], 0
+        while at < sound:
+            several = slice(at, at + self._fitting(part.batches[at:sound], limits))
+            self.builder.extend(part.batches[several], looked.uncompressed[several], looked.least[several])
+            at = several.stop
             if self.builder.size >= limits.size or 0 < limits.records <= self.records:
                 self._note(part.aborted)
                 full.append(self.close())
@@ -113,6 +114,16 @@ class Reading:
             self.builder.vouch(part.end)
             self.collected = part.end
         return full, looked.unreadable
+
+    def _fitting(self, batches: Sequence[Batch], limits: Limits) -> int:
+        """How many batches the open segment takes until it is full; their records are counted."""
+        size = self.builder.size
+        for count, (header, _) in enumerate(batches, 1):
+            size += header.size
+            self.records += header.record_count
+            if size >= limits.size or 0 < limits.records <= self.records:
+                return count
+        return len(batches)
 
     def _note(self, aborted: Sequence[Aborted]) -> None:
         """Transactions that reach into the open segment."""

@@ -15,6 +15,7 @@ from tallykeep.systems.kafka.chain import Chain
 from tallykeep.systems.kafka.digest import check_digest
 from tallykeep.systems.kafka.manifest import Entry, GapEntry, Record, segment_entry
 from tallykeep.systems.kafka.segment import Sealed
+from tallykeep.systems.kafka.steps import reached
 
 
 async def store_segment(store: Store, sealed: Sealed) -> None:
@@ -23,13 +24,14 @@ async def store_segment(store: Store, sealed: Sealed) -> None:
     Raises: IntegrityError where other bytes are there; StoreErrors.
     """
     for key, data, wanted in (
-        (sealed.key, sealed.data, sealed.data_digest),
-        (sealed.index_key, sealed.index_data, sealed.index_digest),
+        (sealed.key, sealed.parts, sealed.data_digest),
+        (sealed.index_key, [sealed.index_data], sealed.index_digest),
     ):
         try:
             await store.create(key, data)
         except Conflict:
             await in_thread(check_digest, f"{store.name}/{key}", await store.read(key), wanted)
+        reached("object stored")
 
 
 async def commit(store: Store, chain: Chain, segments: Sequence[Sealed], gaps: Sequence[GapEntry] = ()) -> Record:

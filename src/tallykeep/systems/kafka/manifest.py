@@ -179,7 +179,7 @@ def segment_entry(sealed: Sealed) -> SegmentEntry:
     least = None if index.min_timestamp == UNKNOWN_TIME else index.min_timestamp
     return SegmentEntry(
         index.topic, index.topic_id, index.partition, index.start, index.end, index.records,
-        least, index.max_timestamp, len(sealed.data), index.raw, index.uncompressed,
+        least, index.max_timestamp, sealed.stored, index.raw, index.uncompressed,
         sealed.key, sealed.data_digest, sealed.index_key, sealed.index_digest, len(sealed.index_data),
     )  # fmt: skip
 

@@ -7,15 +7,18 @@ without packed chunks is what a broker has in its log, and one that is all packe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from tallykeep.errors import IntegrityError
+from tallykeep.storage.content import Piece, size_of
+from tallykeep.systems.kafka.blocks import Blocks
 from tallykeep.systems.kafka.digest import digest
 from tallykeep.systems.kafka.index import UNKNOWN_TIME, Extent, Row, SegmentIndex
 from tallykeep.systems.kafka.wire import Aborted, Batch, BatchError, Codec, walk
 from tallykeep.systems.kafka.wire.codec import compress, decompress
+from tallykeep.systems.kafka.wire.timestamps import cheap_least_timestamp
 
 CHUNK = 1 << 20  # bytes of batches in a packed chunk, about
 NO_TOPIC_ID = "0" * 32
@@ -33,10 +36,20 @@ class Sealed:
     """A segment that is ready to be stored: two objects and what they are called."""
 
     index: SegmentIndex
-    data: bytes
+    parts: Sequence[Piece]  # of the object, in order
     data_digest: str
     index_data: bytes
     index_digest: str
+
+    @property
+    def stored(self) -> int:
+        """Bytes of the object."""
+        return size_of(self.parts)
+
+    @property
+    def data(self) -> bytes:
+        """The object in one piece: a copy."""
+        return b"".join(self.parts)
 
     @property
     def key(self) -> str:
@@ -70,7 +83,8 @@ def _grow(found: dict[str, Sizes], codec: Codec, raw: int, stored: int) -> None:
 class SegmentBuilder:
     """Collects batches of one partition until it is sealed.
 
-    It copies them: a batch that is only a place in a Fetch response would keep all of the response in memory.
+    It copies them: a batch that is only a place in a Fetch response would keep all of the response in memory. Batches
+    that come together are one copy, and are never joined with others again.
     """
 
     def __init__(self, topic: str, topic_id: str, partition: int, start: int, *, pack: Codec = Codec.NONE) -> None:
@@ -80,22 +94,33 @@ class SegmentBuilder:
         self.end = start
         self.size = 0  # bytes of the batches so far
         self._pack = pack
-        self._batches: list[bytes] = []
+        self._blocks = Blocks()
         self._rows: list[Row] = []
         self._aborted: dict[Aborted, None] = {}
 
     def add(self, batch: Batch, *, uncompressed: int = 0, min_timestamp: int | None = None) -> None:
         """Append a checked batch; the figures as in Row. Raises: IntegrityError where its offsets lie behind."""
-        if batch.header.last_offset < self.end or (self._rows and batch.header.base_offset < self.end):
-            raise IntegrityError(
-                f"{self.topic}-{self.partition}: the batch at offsets {batch.header.base_offset} to "
-                f"{batch.header.last_offset} came after offset {self.end - 1}."
-            )
-        known = cheap_min_timestamp(batch) if min_timestamp is None else min_timestamp
-        self._rows.append(Row.of(batch.header, uncompressed, UNKNOWN_TIME if known is None else known))
-        self._batches.append(bytes(batch.data))
-        self.size += batch.header.size
-        self.end = batch.header.last_offset + 1
+        known = cheap_least_timestamp(batch.header) if min_timestamp is None else min_timestamp
+        self.extend([batch], [uncompressed], [UNKNOWN_TIME if known is None else known])
+
+    def extend(self, batches: Sequence[Batch], uncompressed: Iterable[int], least: Iterable[int]) -> None:
+        """Append checked batches at once, with the figures that Row has of each.
+
+        Raises: IntegrityError where offsets lie behind; then none is added.
+        """
+        end, rows = self.end, list[Row]()
+        for (header, _), size, moment in zip(batches, uncompressed, least, strict=True):
+            if header.last_offset < end or ((rows or self._rows) and header.base_offset < end):
+                raise IntegrityError(
+                    f"{self.topic}-{self.partition}: the batch at offsets {header.base_offset} to "
+                    f"{header.last_offset} came after offset {end - 1}."
+                )
+            rows.append(Row.of(header, size, moment))
+            end = rows[-1].last_offset + 1
+        self._rows += rows
+        self._blocks.add(b"".join([data for _, data in batches]))
+        self.size = self._blocks.size
+        self.end = end
 
     def aborted(self, transactions: Iterable[Aborted]) -> None:
         """Note aborted transactions that a Fetch response named; the same one may come many times."""
@@ -108,47 +133,41 @@ class SegmentBuilder:
 
     def seal(self) -> Sealed:
         """The two objects. Blocks (packing, hashes): call it off the loop."""
-        parts: list[bytes] = []
+        parts: list[Piece] = []
         extents = []
-        for run in self._runs():
-            stored, extent = self._extent(run)
+        unread = self._blocks.read()
+        for count, raw, packed in self._runs():
+            stored, extent = self._extent(unread(raw), raw, count, packed=packed)
             parts += stored
             extents.append(extent)
-        data = b"".join(parts)
         index = SegmentIndex(
             self.topic, self.topic_id, self.partition, self.start, self.end,
-            self._rows, extents, sorted(self._aborted),
+            list(self._rows), extents, sorted(self._aborted),
         )  # fmt: skip
         encoded = index.encode()
-        return Sealed(index, data, digest(data), encoded, digest(encoded))
+        return Sealed(index, parts, digest(parts), encoded, digest(encoded))
 
-    def _runs(self) -> Iterator[list[bytes]]:
-        """Batches that become one extent: all that are kept as they are and follow one another, or a chunk."""
-        run: list[bytes] = []
-        packed, size = False, 0
-        for row, data in zip(self._rows, self._batches, strict=True):
+    def _runs(self) -> Iterator[tuple[int, int, bool]]:
+        """Batches that become one extent, their bytes, and whether they are packed.
+
+        All that are kept as they are and follow one another, or a chunk.
+        """
+        count, size, packed = 0, 0, False
+        for row in self._rows:
             wanted = self._pack is not Codec.NONE and row.attributes & 7 == Codec.NONE
-            if run and (wanted is not packed or (packed and size >= CHUNK)):
-                yield run
-                run, size = [], 0
-            packed, size = wanted, size + row.size
-            run.append(data)
-        if run:
-            yield run
+            if count and (wanted is not packed or (packed and size >= CHUNK)):
+                yield count, size, packed
+                count, size = 0, 0
+            packed, count, size = wanted, count + 1, size + row.size
+        if count:
+            yield count, size, packed
 
-    def _extent(self, run: list[bytes]) -> tuple[list[bytes], Extent]:
-        raw = sum(map(len, run))
-        if self._pack is not Codec.NONE and run[0][22] & 7 == Codec.NONE:
-            chunk = compress(self._pack, b"".join(run))
-            if len(chunk) < raw:
-                return [chunk], Extent(len(chunk), raw, len(run), self._pack)
-        return run, Extent(raw, raw, len(run), Codec.NONE)
-
-
-def cheap_min_timestamp(batch: Batch) -> int | None:
-    """The least timestamp of a batch as far as its header tells: of a single record, or set by the broker for all."""
-    header = batch.header
-    return header.max_timestamp if header.record_count == 1 or header.is_log_append_time else None
+    def _extent(
+        self, run: Sequence[memoryview], raw: int, count: int, *, packed: bool
+    ) -> tuple[Sequence[Piece], Extent]:
+        if packed and len(chunk := compress(self._pack, b"".join(run))) < raw:
+            return [chunk], Extent(len(chunk), raw, count, self._pack)
+        return run, Extent(raw, raw, count, Codec.NONE)
 
 
 def batches(index: SegmentIndex, data: bytes | memoryview, name: str) -> Iterator[Batch]:

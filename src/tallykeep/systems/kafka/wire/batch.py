@@ -12,6 +12,8 @@ from tallykeep.systems.kafka.wire.checksum import crc32c
 from tallykeep.systems.kafka.wire.error import BatchError
 from tallykeep.systems.kafka.wire.header import CRC_START, HEADER_SIZE, LENGTH_END, BatchHeader, Data
 
+_made = tuple.__new__  # half the cost of calling a NamedTuple, and there are 60,000 batches of 16 KiB in a GB
+
 
 class Batch(NamedTuple):
     """One batch and where it lies."""
@@ -41,17 +43,18 @@ def walk(records: Data) -> Iterator[Batch]:
     Raises: BatchError (old_format, bad_magic, bad_header, bad_codec).
     """
     view, position = memoryview(records), 0
-    while position < len(view):
+    size = len(view)
+    while position < size:
         try:
             header = BatchHeader.decode(view, position)
         except BatchError as error:
             if error.reason == "truncated":
                 return
             raise
-        end = position + header.size
-        if end > len(view):
+        end = position + LENGTH_END + header[1]
+        if end > size:
             return
-        yield Batch(header, view[position:end])
+        yield _made(Batch, (header, view[position:end]))
         position = end
 
 
