@@ -27,7 +27,7 @@ from tallykeep.errors import ConfigError, Refused, SourceError, Unreachable
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.kafka.connection import CLIENT_ID, Security
 from tallykeep.systems.kafka.places import Place
-from tallykeep.systems.kafka.replies import UNKNOWN_TOPIC_OR_PARTITION, failure
+from tallykeep.systems.kafka.replies import LEADER_NOT_AVAILABLE, UNKNOWN_TOPIC_OR_PARTITION, failure
 from tallykeep.systems.kafka.segment import NO_TOPIC_ID
 
 __all__ = ["Cluster", "ClusterSettings", "Committed", "Group", "PartitionInfo", "Place", "Topic"]
@@ -217,10 +217,10 @@ class Cluster:
     async def close(self) -> None:
         """Idempotent. librdkafka closes its connections when the client is forgotten."""
 
-    async def _look(self) -> Any:
-        """Fresh metadata of the cluster."""
+    async def _look(self, topic: str | None = None) -> Any:
+        """Fresh metadata of the cluster, with all topics or one."""
         try:
-            metadata = await in_thread(self._client.list_topics, timeout=self._timeout)
+            metadata = await in_thread(self._client.list_topics, topic, timeout=self._timeout)
         except KafkaException as error:
             raise _translated(error.args[0], self.name) from None
         self.cluster_id = str(metadata.cluster_id)
@@ -254,18 +254,19 @@ class Cluster:
         return found
 
     async def _led(self, name: str, partitions: int) -> None:
-        """Wait until every partition of a new topic answers."""
-        places = [Place(name, number) for number in range(partitions)]
+        """Wait until every partition of a new topic has a leader.
+
+        It is the topic's metadata that is asked for: librdkafka remembers for seconds that a topic was not there, and
+        asks for offsets nobody whom it does not know.
+        """
         end = asyncio.get_running_loop().time() + _LED_WITHIN
         while True:
-            try:
-                await self.offsets(places, "latest")
-            except SourceError:
-                if asyncio.get_running_loop().time() > end:
-                    raise
-                await asyncio.sleep(0.1)
-            else:
+            found = _partitions((await self._look(name)).topics[name])
+            if len(found) >= partitions and all(partition.leader >= 0 for partition in found):
                 return
+            if asyncio.get_running_loop().time() > end:
+                raise failure(LEADER_NOT_AVAILABLE, f"{self.name}: {name}, {_LED_WITHIN:g} s after it was made")
+            await asyncio.sleep(0.1)
 
     async def _all(self, answers: Mapping[K, Future[Any]], what: str) -> dict[K, Any]:
         """What each future gives."""
