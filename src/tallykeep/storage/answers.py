@@ -52,7 +52,7 @@ def translated(error: Exception, place: Place) -> StoreError:
     code, status = _first(_CODE, text), int(_first(_STATUS, text) or 0)
     if isinstance(error, exceptions.AlreadyExistsError | exceptions.PreconditionError) or status in (409, 412):
         return Conflict(f"{place.what} is there already; read it to see whose it is.")
-    if code == "NoSuchBucket" or (status == 404 and place.doing == "listing"):
+    if code in ("NoSuchBucket", "ContainerNotFound") or (status == 404 and place.doing == "listing"):
         return NotFound(
             f"{place.name}: {place.server} knows no such bucket; check its name, and the endpoint and region."
         )

@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from datetime import timedelta
 from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
 from obstore import exceptions
 
-from tallykeep.errors import Corrupt
+from tallykeep.errors import ConfigError, Corrupt
 from tallykeep.storage.answers import Place, timed_out, translated
 from tallykeep.storage.content import Content, Piece, pieces_of
 from tallykeep.storage.keys import checked, folder_of, is_hopeless
@@ -24,7 +26,7 @@ from tallykeep.storage.s3 import S3Settings, s3_client
 from tallykeep.storage.store import ObjectInfo
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore.store import ClientConfig, ObjectStore
 
 T = TypeVar("T")
 
@@ -141,6 +143,22 @@ class CloudStore:
 
     def _path(self, key: str) -> str:
         return self._prefix + checked(key)
+
+
+def client_options(name: str, timeout: float, connect_timeout: float, ca_file: Path | None) -> ClientConfig:
+    """How obstore connects, for the store of that name. Raises: ConfigError for a CA file that cannot be read."""
+    options: ClientConfig = {
+        "allow_http": True,  # whether to is said by the endpoint's scheme
+        "timeout": timedelta(seconds=timeout),
+        "read_timeout": timedelta(seconds=timeout),
+        "connect_timeout": timedelta(seconds=connect_timeout),
+    }
+    if ca_file is not None:
+        try:
+            options["root_certificate"] = ca_file.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{name}: the CA file {ca_file} cannot be read: {error.strerror}.") from None
+    return options
 
 
 def _body(content: Content) -> Piece | Sequence[Piece]:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from tallykeep.errors import ConfigError, NotFound
 from tallykeep.metrics import Book
+from tallykeep.storage.azure import AzureSettings, azure_store
 from tallykeep.storage.cloud import CloudStore
+from tallykeep.storage.gcs import GcsSettings, gcs_store
 from tallykeep.storage.local import LocalStore
 from tallykeep.storage.metered import MeteredStore, Request
 from tallykeep.storage.retry import RetryStore
@@ -57,11 +59,19 @@ def _s3(storage: StorageSection, prefix: str, make: bool) -> Store:
 
 
 def _azure(storage: StorageSection, prefix: str, make: bool) -> Store:
-    raise ConfigError("storage.backend azure is not there yet")
+    settings = AzureSettings(
+        storage.container_name, storage.account_name, prefix, storage.endpoint, storage.account_key.reveal(),
+        storage.sas_token.reveal(), storage.ca_file, storage.timeout,
+    )  # fmt: skip
+    return azure_store(settings)
 
 
 def _gcs(storage: StorageSection, prefix: str, make: bool) -> Store:
-    raise ConfigError("storage.backend gcs is not there yet")
+    settings = GcsSettings(
+        storage.bucket, prefix, storage.endpoint, storage.service_account_path, ca_file=storage.ca_file,
+        timeout=storage.timeout,
+    )  # fmt: skip
+    return gcs_store(settings)
 
 
 _OPENERS: dict[str, Callable[[StorageSection, str, bool], Store]] = {
