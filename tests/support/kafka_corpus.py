@@ -94,7 +94,7 @@ def records(read: Read) -> dict[tuple[str, int], list[Seen]]:
 def produce(kafka: KafkaServer, topic: str, many: Iterable[tuple[int, Seen]], **settings: object) -> None:
     """Send records, each to its partition. Raises: AssertionError where one is refused."""
     refused: list[object] = []
-    producer = kafka.producer(message_max_bytes=8 << 20, **settings)
+    producer = kafka.producer(**{"message_max_bytes": 8 << 20, **settings})
     for partition, record in many:
         producer.produce(
             topic, record.value, record.key, partition, headers=list(record.headers), timestamp=record.timestamp,

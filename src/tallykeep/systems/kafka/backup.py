@@ -35,6 +35,7 @@ from tallykeep.systems.kafka.recovering import recover
 from tallykeep.systems.kafka.shipping import Shipping
 from tallykeep.systems.kafka.snapshot import Snapshot
 from tallykeep.systems.kafka.steps import reached
+from tallykeep.systems.kafka.wire import Codec
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +145,9 @@ class _Run:
                 course.committer = Committer(
                     self._chain, self._cluster, self._clock, course.committed, course.replaced
                 )  # fmt: skip
-                course.shipping = Shipping(self._store, course.committer, group)
+                course.shipping = Shipping(
+                    self._store, course.committer, group, packs=self._request.pack is not Codec.NONE
+                )
                 committing = group.create_task(course.committer.run())
                 beside = [group.create_task(self._watch(course)), group.create_task(recover(course, self._cluster))]
                 await self._lanes(course)

@@ -55,9 +55,13 @@ class Lane:
                     await digesting
                 digesting = asyncio.create_task(self._digest(answer))
                 await self._course.clock.sleep(answer.throttle)
-        finally:
             if digesting:
                 await digesting
+        except BaseException:
+            if digesting:
+                digesting.cancel()
+                await asyncio.gather(digesting, return_exceptions=True)
+            raise
         for reading in self._own:
             reading.lane = None
 

@@ -26,9 +26,11 @@ _STORING = 8
 class Shipping:
     """Takes closed segments of all partitions."""
 
-    def __init__(self, store: Store, committer: Committer, group: asyncio.TaskGroup) -> None:
+    def __init__(self, store: Store, committer: Committer, group: asyncio.TaskGroup, *, packs: bool) -> None:
+        """`packs`: whether segments may be packed."""
         self.under_way = 0  # bytes
         self._store, self._committer, self._group = store, committer, group
+        self._packs = packs
         self._sealing = asyncio.Semaphore(_SEALING)
         self._storing = asyncio.Semaphore(_STORING)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -54,9 +56,12 @@ class Shipping:
 
     async def _go(self, builder: SegmentBuilder, before: asyncio.Task[None] | None, budget: Budget) -> None:
         size = builder.size
+        packing = size if self._packs else 0  # the packed chunks, beside the batches
         async with self._sealing:
+            budget.add(packing)
             sealed, stored = await in_thread(_sealed, builder)
-        del builder
+        del builder  # what it has collected goes, the segment stays
+        budget.release(packing)
         reached("sealed")
         async with self._storing:
             await store_segment(self._store, sealed)
@@ -72,7 +77,11 @@ class Shipping:
         self._committer.put(ready)
 
     def _started(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = self._group.create_task(work)
+        try:
+            task = self._group.create_task(work)
+        except RuntimeError:  # the run has failed elsewhere, and this task is about to be cancelled
+            work.close()
+            raise asyncio.CancelledError from None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -18,6 +18,7 @@ Step = Literal[
     "snapshot committed",  # with it where partitions begin, and what was gone before
     "fetched",  # an answer came
     "sealed",  # a segment is whole, in memory
+    "object stored",  # one of the two objects of a segment is durable
     "stored",  # both objects of a segment are durable
     "to be committed",  # segments are to be named by a record
     "committed",  # the record is durable
