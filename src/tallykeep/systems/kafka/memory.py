@@ -2,7 +2,9 @@
 
 By default glibc gives every block of 32 MiB and more back to the kernel at once, and each new one costs a page fault
 for every 4 KiB: 0.8 CPU seconds for a GB of segments, six times what copying the bytes costs (0.13). Here such blocks
-are kept and used again; the process then stays as large as it once was, which its bound allows for.
+are kept and used again; the process then stays as large as it once was, which its bound allows for. Threads share one
+arena: those of their own are given back when they are empty, and large blocks never fit them. Called when threads are
+running already it does less: 30,000 page faults for 300 MB instead of 130.
 Source: mallopt(3).
 """
 
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 import ctypes
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _KEPT = 1 << 30  # bytes
 
 
@@ -20,4 +22,4 @@ def keep_large_blocks() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, _KEPT) and mallopt(_TRIM_THRESHOLD, _KEPT))
+    return bool(mallopt(_MMAP_THRESHOLD, _KEPT) and mallopt(_TRIM_THRESHOLD, _KEPT) and mallopt(_ARENA_MAX, 1))

@@ -24,6 +24,7 @@ from tallykeep.systems.kafka.brokers import Brokers
 from tallykeep.systems.kafka.cluster import Cluster, ClusterSettings
 from tallykeep.systems.kafka.config_file import has_file, read_settings
 from tallykeep.systems.kafka.families import FAMILIES
+from tallykeep.systems.kafka.memory import keep_large_blocks
 from tallykeep.systems.kafka.settings import ClusterSection, KafkaSettings
 from tallykeep.systems.kafka.stores import of_path, open_store
 
@@ -58,6 +59,7 @@ class Work:
 
 def run_work(args: argparse.Namespace, work: Callable[[Work], Coroutine[Any, Any, int]]) -> int:
     """Run `work` with settings and /metrics. What it goes wrong with is told with its code, and becomes the status."""
+    keep_large_blocks()  # before the first thread: those that are there already keep their own blocks
     return told(args, lambda: asyncio.run(_worked(args, work)))
 
 
