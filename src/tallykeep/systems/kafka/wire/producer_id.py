@@ -1,6 +1,8 @@
-"""InitProducerId, version 1: an id of our own, under which a broker knows our batches again.
+"""InitProducerId, version 4: an id of our own, under which a broker knows our batches again. Brokers from 2.7 on.
 
-Any broker answers it. Source: Apache Kafka protocol guide, InitProducerIdRequest; KIP-98.
+It is a flexible API: its header and its body end with tagged fields, of which there are none here, so that the body
+of the request begins with the empty tags of the header, and that of the answer too.
+Source: Apache Kafka protocol guide, InitProducerIdRequest; KIP-98, KIP-482.
 """
 
 from __future__ import annotations
@@ -10,10 +12,10 @@ from typing import NamedTuple
 
 from tallykeep.errors import Malformed
 
-API_KEY, VERSION = 22, 1
+API_KEY, VERSION = 22, 4
 
-_REQUEST = struct.Struct(">hi")  # length of the transactional id (-1: none), its time-out
-_RESPONSE = struct.Struct(">ihqh")  # throttle, error, id, epoch
+_REQUEST = struct.Struct(">BBiqhB")  # tags, no transactional id, its time-out, no id yet, no epoch yet, tags
+_RESPONSE = struct.Struct(">xihqh")  # tags, throttle, error, id, epoch
 _NO_TIMEOUT = 60_000  # milliseconds; only transactions have use for it
 
 
@@ -27,7 +29,7 @@ class ProducerId(NamedTuple):
 
 def producer_id_request() -> bytes:
     """The body of a request for a new id, not for transactions."""
-    return _REQUEST.pack(-1, _NO_TIMEOUT)
+    return _REQUEST.pack(0, 0, _NO_TIMEOUT, -1, -1, 0)
 
 
 def producer_id_response(data: memoryview) -> ProducerId:
