@@ -24,7 +24,7 @@ from tallykeep.systems.kafka.restore_plan import (
     restore_id,
 )
 from tallykeep.systems.kafka.restore_state import StateFolder
-from tallykeep.systems.kafka.restoring.holding import at_creation, held_settings
+from tallykeep.systems.kafka.restoring.holding import DEFAULT_LARGEST, at_creation, held_settings
 from tallykeep.systems.kafka.restoring.survey import Survey, survey
 from tallykeep.systems.kafka.restoring.tasks import at_once
 from tallykeep.systems.kafka.selecting import matches
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from tallykeep.systems.kafka.cluster import Cluster, Topic
 
 INTERNAL = ("__consumer_offsets", "__transaction_state", "__share_group_state")
-_DEFAULT_LARGEST = 1048588  # max.message.bytes where nothing else is set
 _AT_ONCE = 4  # partitions whose indexes are read at the same time
 _LOOKS, _PAUSE = 10, 0.5  # at a topic that is being deleted: how often, and seconds between
 _WEEK = 604_800_000  # ms; retention.ms where nothing else is set
@@ -142,7 +141,7 @@ def _existing(plan: RestorePlan, planned: PlannedTopic, topic: Topic, settings: 
     if leaderless := [part.number for part in topic.partitions if part.leader < 0]:
         yield Finding("NO_LEADER", name, f"{name}: partitions {leaderless} have no leader.", fatal=True)
     if not known:
-        yield from _sizes(plan, planned, int(settings.get("max.message.bytes", _DEFAULT_LARGEST)))
+        yield from _sizes(plan, planned, int(settings.get("max.message.bytes", DEFAULT_LARGEST)))
 
 
 def _sizes(plan: RestorePlan, topic: PlannedTopic, largest: int) -> Iterator[Finding]:

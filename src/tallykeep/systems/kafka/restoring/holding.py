@@ -21,6 +21,7 @@ _HELD = {
     "message.timestamp.after.max.ms": _ALWAYS,
     "message.timestamp.difference.max.ms": _ALWAYS,  # until 3.9
 }
+DEFAULT_LARGEST = 1048588  # max.message.bytes where nothing else is said
 _SOMETIMES = ("min.insync.replicas", "max.message.bytes")
 _OF_A_CLUSTER = ("leader.replication.throttled.replicas", "follower.replication.throttled.replicas")
 

@@ -14,7 +14,7 @@ from tallykeep.systems.kafka.places import Place
 from tallykeep.systems.kafka.preflight import replication
 from tallykeep.systems.kafka.restore_plan import PlannedTopic, RestorePlan
 from tallykeep.systems.kafka.restore_state import RestoreState, TopicState
-from tallykeep.systems.kafka.restoring.holding import at_creation, changes, held_settings, put_back
+from tallykeep.systems.kafka.restoring.holding import DEFAULT_LARGEST, at_creation, changes, held_settings, put_back
 from tallykeep.systems.kafka.restoring.tasks import at_once
 from tallykeep.systems.kafka.steps import reached
 
@@ -100,7 +100,7 @@ async def _held(plan: RestorePlan, topic: PlannedTopic, state: TopicState, clust
     if wanted := held_settings(effective, copies, largest):
         await cluster.alter_configs(topic.target, set=wanted)
         reached("restore settings held")
-    state.largest = max(largest, int({**effective, **wanted}.get("max.message.bytes", 0)))
+    state.largest = max(largest, int({**effective, **wanted}.get("max.message.bytes", DEFAULT_LARGEST)))
 
 
 async def _put_back(topic: TopicState, cluster: Cluster) -> None:
