@@ -14,7 +14,8 @@ import secrets
 from collections.abc import Mapping
 
 from tallykeep.clock import Clock
-from tallykeep.errors import Conflict, TallykeepError
+from tallykeep.errors import Conflict, SourceError, TallykeepError
+from tallykeep.runtime.backoff import Backoff
 from tallykeep.runtime.threads import in_thread
 from tallykeep.storage.store import Store
 from tallykeep.systems.kafka.backup_request import BackupRequest, BackupResult, Figures
@@ -25,7 +26,7 @@ from tallykeep.systems.kafka.course import Course
 from tallykeep.systems.kafka.cutting import Cut, take_cut
 from tallykeep.systems.kafka.digest import check_digest
 from tallykeep.systems.kafka.fetching import Line
-from tallykeep.systems.kafka.held import add_up
+from tallykeep.systems.kafka.held import Held, Incarnation, add_up
 from tallykeep.systems.kafka.lanes import Lane
 from tallykeep.systems.kafka.manifest import CompleteEntry, Entry, SnapshotEntry
 from tallykeep.systems.kafka.memory import keep_large_blocks
@@ -91,7 +92,7 @@ class _Run:
         await self._chain.take_over()
         reached("fenced")
         held = await in_thread(add_up, self._chain.records)
-        cut = await take_cut(self._request, self._cluster, held, self.nonce, self._clock)
+        cut = await self._cut(held)
         reached("cut")
         await self._begin(cut)
         course = Course(self._request, cut.readings, self._figures, self._clock)
@@ -104,6 +105,19 @@ class _Run:
             await append(self._chain, [entry], self._clock)
             reached("completed")
         return result
+
+    async def _cut(self, held: Mapping[Incarnation, Held]) -> Cut:
+        """What there is to do; asked again while leaders move or brokers come back."""
+        backoff = Backoff(0.2, 5.0)
+        while True:
+            try:
+                return await take_cut(self._request, self._cluster, held, self.nonce, self._clock)
+            except SourceError as error:
+                patient = self._clock.monotonic() - self._began < self._request.patience
+                if error.retry is None or not patient or self._stop.is_set():
+                    raise
+                self._figures.retried(error.code)
+                await self._clock.sleep(backoff.delay())
 
     async def _begin(self, cut: Cut) -> None:
         """Make the snapshot durable, and commit it with where partitions begin and what was gone before."""

@@ -2,7 +2,8 @@
 
 Who is about to ask a broker reserves room for the answer and for its copy in segments first. Where there is none,
 the largest open segment is closed early, which frees it once it is stored; so many partitions make segments smaller
-and never the process larger. What a single batch exceeds the request by is added when it is there.
+and never the process larger. What a single batch exceeds the request by is added when it is there: with batches
+larger than `fetch_bytes` a lane may have two of them in an answer, and two copies, beyond the number.
 """
 
 from __future__ import annotations
