@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = ["tests.support.servers", "tests.support.postgres", "tests.support.kafka"]
+pytest_plugins = ["tests.support.servers", "tests.support.postgres", "tests.support.kafka", "tests.support.clouds"]
 
 _SETTINGS = ("AWS_", "S3_", "TALLYKEEP_", "LITESTREAM_", "LITELLM_", "LOCAL_LTX_", "METRICS_", "OTEL_")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from obstore.store import MemoryStore as ObstoreMemory
+from tests.support.clouds import Azurite, azure
 
 from tallykeep.demo.seaweedfs import SeaweedFS
 from tallykeep.storage.cloud import CloudStore
@@ -18,7 +19,7 @@ from tallykeep.storage.retry import RetryStore
 from tallykeep.storage.store import Store
 
 _server = pytest.mark.server
-BACKENDS = ["memory", "local", "cloud", pytest.param("s3", marks=_server)]
+BACKENDS = ["memory", "local", "cloud", *(pytest.param(kind, marks=_server) for kind in ("s3", "azure"))]
 KINDS = [*BACKENDS, "retry(memory)", "metered(local)", pytest.param("retry(metered(s3))", marks=_server)]
 
 
@@ -34,6 +35,7 @@ class Workshop:
     folder: Path
     server: Callable[[], SeaweedFS]
     bucket: Callable[[], str]
+    azurite: Callable[[], Azurite] | None = None
 
     def make(self, kind: str, prefix: str = "some/prefix", *, missing: bool = False) -> Store:
         """An empty store of that kind; `missing`: its bucket or root folder does not exist."""
@@ -51,6 +53,8 @@ class Workshop:
             if not missing:
                 root.mkdir()
             return LocalStore(root)
+        if kind == "azure" and self.azurite:
+            return azure(self.azurite(), prefix, missing=missing)
         return self.server().s3_store("no-such-bucket" if missing else self.bucket(), prefix)
 
 

@@ -26,7 +26,6 @@ class GcsSettings:
     prefix: str = ""  # slashes at its ends mean nothing
     endpoint: str = ""  # "https://host[:port]"; empty: Google's
     service_account: Path | None = None  # JSON; None: the application default credentials
-    anonymous: bool = False  # requests go out unsigned, for public buckets and emulators
     ca_file: Path | None = None  # PEM, trusted besides the system's
     timeout: float = 30.0  # seconds for one request, body included
     connect_timeout: float = 5.0  # seconds
@@ -56,7 +55,7 @@ def gcs_store(settings: GcsSettings) -> CloudStore:
 
 
 def _config(settings: GcsSettings) -> Any:
-    config: dict[str, str | bool] = {"skip_signature": settings.anonymous}
+    config: dict[str, str | bool] = {"skip_signature": False}
     if settings.endpoint:
         config["base_url"] = settings.endpoint.rstrip("/")
     if settings.service_account:
