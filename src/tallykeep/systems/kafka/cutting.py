@@ -1,8 +1,8 @@
 """The beginning of a run: what there is in the cluster, and from where to where each partition is to be read.
 
 The order matters. Groups are read first and ends last, so that a group's saved offset does not lie behind the cut,
-unless the group reads uncommitted records. One wave asks for all last stable offsets: they are the cut. Whatever was lost
-since the checkpoint is a gap, and a log that ends before its checkpoint is not the one that was backed up.
+unless the group reads uncommitted records. One wave asks for all last stable offsets: they are the cut. Whatever was
+lost since the checkpoint is a gap, and a log that ends before its checkpoint is not the one that was backed up.
 """
 
 from __future__ import annotations
