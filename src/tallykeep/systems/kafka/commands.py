@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tallykeep.errors import ConfigError, TallykeepError
 from tallykeep.systems.kafka.backup_request import BackupRequest
 from tallykeep.systems.kafka.display import Display
+from tallykeep.systems.kafka.failures import BadTopics, BadWindow, PreflightRefused
 from tallykeep.systems.kafka.figures import BackupFigures, RestoreFigures
 from tallykeep.systems.kafka.selecting import Selection
 from tallykeep.systems.kafka.settings import KafkaSettings
@@ -37,7 +38,7 @@ def run_backup(args: argparse.Namespace) -> int:
         _check_mode(settings, "backup")
         request = backup_request(settings)
         if problems := request.topics.problems():
-            raise ConfigError(*problems)
+            raise BadTopics(*problems)
         figures = BackupFigures(work.book, settings.backup_id, work.clock)
         cluster, brokers = await _counted(figures, work.cluster(settings.source, "source"))
         store = await work.store(make=True)
@@ -67,6 +68,8 @@ def run_restore(args: argparse.Namespace) -> int:
         if args.dry_run or settings.restore.dry_run:
             tell(args, plan_json(plan), plan_lines(plan))
             return _PREFLIGHT if plan.fatal else 0
+        if plan.fatal:
+            await _counted(figures, _refused(plan))
         if not args.json:
             remark(*finding_lines(plan))
         async with Display("restore", figures, interval=_interval(settings), silent=args.json or args.quiet):
@@ -111,7 +114,7 @@ def restore_request(settings: KafkaSettings) -> RestoreRequest:
     first, last = wanted.time_window_start, wanted.time_window_end
     window = Window(ALWAYS.first if first is None else first, ALWAYS.last if last is None else last)
     if window.first > window.last:
-        raise ConfigError(f"restore.time_window_start {first} lies after time_window_end {last}.")
+        raise BadWindow(f"restore.time_window_start {first} lies after time_window_end {last}.")
     return RestoreRequest(
         state=wanted.checkpoint_state or _state_folder(settings),
         include=topics.include,
@@ -172,6 +175,10 @@ def plan_json(plan: RestorePlan) -> dict[str, object]:
         "findings": [found._asdict() for found in plan.findings],
         "refused": bool(plan.fatal),
     }
+
+
+async def _refused(plan: RestorePlan) -> None:
+    raise PreflightRefused("\n".join(f"{found.code}: {found.message}" for found in plan.fatal))
 
 
 async def _counted(figures: BackupFigures | RestoreFigures, work: Awaitable[T]) -> T:

@@ -14,6 +14,7 @@ from pathlib import Path
 from tallykeep.config.load import PROGRAM, Config, load
 from tallykeep.config.sources import CONFIG_VARIABLE, read_file
 from tallykeep.errors import ConfigError
+from tallykeep.systems.kafka.failures import Missing, Unparsable
 from tallykeep.systems.kafka.settings import KafkaSettings
 
 SECTION = "kafka"
@@ -50,7 +51,10 @@ def expander(variables: Mapping[str, str]) -> Callable[[str], str]:
 
 
 def _is_tallykeep_yaml(path: Path) -> bool:
-    root = read_file(path)
+    try:
+        root = read_file(path)
+    except ConfigError as error:
+        raise Unparsable(*error.problems) from None
     if root is None or root.kind != "mapping":
-        raise ConfigError(f"{path}: says nothing; a backup needs backup_id, source and storage.")
+        raise Missing(f"{path}: says nothing; a backup needs backup_id, source and storage.")
     return any(name == SECTION for name, _ in root.pairs())

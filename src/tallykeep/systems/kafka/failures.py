@@ -7,13 +7,14 @@ refused the login or the user, 5 storage, 6 the backup is not what it should be.
 
 from __future__ import annotations
 
+import re
+
 from tallykeep.errors import (
     ConfigError,
     Conflict,
     Corrupt,
     Denied,
     IntegrityError,
-    Malformed,
     NotFound,
     Refused,
     RestoreError,
@@ -21,7 +22,6 @@ from tallykeep.errors import (
     StoreError,
     TallykeepError,
     Unavailable,
-    Unreachable,
 )
 from tallykeep.systems.kafka import replies
 
@@ -35,13 +35,13 @@ _STATUS = {
     "KAFKA_UNAUTHORIZED": AUTH,
     "STORAGE": STORAGE,
     "VALIDATION": VALIDATION,
+    "RESTORE_REFUSED": VALIDATION,
 }
+_NAMED = {"topic_not_found": "KAFKA_TOPIC_NOT_FOUND", "diverged": "KAFKA_LOG_DIVERGED"}
 _KAFKA = {
     replies.UNKNOWN_TOPIC_OR_PARTITION: "KAFKA_TOPIC_NOT_FOUND",
     replies.UNKNOWN_TOPIC_ID: "KAFKA_TOPIC_NOT_FOUND",
-    replies.TOPIC_AUTHORIZATION_FAILED: "KAFKA_UNAUTHORIZED",
-    replies.GROUP_AUTHORIZATION_FAILED: "KAFKA_UNAUTHORIZED",
-    replies.CLUSTER_AUTHORIZATION_FAILED: "KAFKA_UNAUTHORIZED",
+    58: "KAFKA_AUTH_FAILED",  # SASL_AUTHENTICATION_FAILED
 }
 _STORE: dict[type[StoreError], str] = {
     Denied: "STORAGE_ACCESS_DENIED",
@@ -50,24 +50,63 @@ _STORE: dict[type[StoreError], str] = {
     Corrupt: "VALIDATION_SEGMENT_CORRUPT",
     Conflict: "STORAGE_CONFLICT",
 }
+_CREDENTIALS = re.compile(
+    r"\b(InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|AuthenticationFailed)\b"
+)
+_MANIFEST = re.compile(r"manifest/\d{20}|of the manifest,|this manifest|bring the manifest back")
+_TLS = re.compile(r"\bTLS\b|\bSSL\b|certificate", re.IGNORECASE)
+
+
+class Missing(ConfigError):
+    """Something that has to be said was not."""
+
+    published_code = "CONFIG_MISSING_REQUIRED"
+
+
+class Unparsable(ConfigError):
+    """A settings file that cannot be read, or is not YAML."""
+
+    published_code = "CONFIG_PARSE_ERROR"
+
+
+class BadTopics(ConfigError):
+    """Patterns of topics that are none."""
+
+    published_code = "CONFIG_INVALID_TOPICS"
+
+
+class BadWindow(ConfigError):
+    """A point in time that there cannot be."""
+
+    published_code = "VALIDATION_PITR_INVALID"
+
+
+class NoBackup(NotFound):
+    """There is no backup of that name."""
+
+    published_code = "VALIDATION_BACKUP_NOT_FOUND"
+
+
+class PreflightRefused(RestoreError):
+    """A restore that would fail, or mix its records with others."""
+
+    published_code = "RESTORE_REFUSED"
 
 
 def code_of(error: BaseException) -> str:
     """The published code of an error; one that a layer below has named keeps its name."""
-    if named := getattr(error, "published_code", ""):
+    if named := getattr(error, "published_code", "") or _NAMED.get(getattr(error, "code", ""), ""):
         return str(named)
     if isinstance(error, ConfigError):
         return "CONFIG_INVALID_VALUE"
     if isinstance(error, SourceError):
         return _of_source(error)
     if isinstance(error, StoreError):
-        return next((code for kind, code in _STORE.items() if isinstance(error, kind)), "STORAGE_UNAVAILABLE")
+        return _of_store(error)
     if isinstance(error, IntegrityError):
-        return "VALIDATION_MANIFEST_CORRUPT" if "manifest" in str(error) else "VALIDATION_SEGMENT_CORRUPT"
+        return "VALIDATION_MANIFEST_CORRUPT" if _MANIFEST.search(str(error)) else "VALIDATION_SEGMENT_CORRUPT"
     if isinstance(error, RestoreError):
-        return "RESTORE_REFUSED"
-    if isinstance(error, OSError):
-        return "IO_WRITE_ERROR"
+        return "RESTORE_FAILED"
     return "INTERNAL"
 
 
@@ -82,10 +121,18 @@ def exit_status(error: TallykeepError) -> int:
 
 
 def _of_source(error: SourceError) -> str:
-    kafka = getattr(error, "kafka_code", None)
-    if kafka is not None:
-        return _KAFKA.get(kafka, "KAFKA_REQUEST_REFUSED")
+    if isinstance(error, replies.KafkaRefused):
+        named = _KAFKA.get(error.kafka_code)
+        return named or ("KAFKA_UNAUTHORIZED" if isinstance(error, replies.KafkaForbidden) else "KAFKA_REQUEST_REFUSED")
     if isinstance(error, Refused):
         text = str(error)
-        return "KAFKA_SSL_ERROR" if ("SSL" in text and "SASL" not in text) or "TLS" in text else "KAFKA_AUTH_FAILED"
-    return "KAFKA_CONNECTION_FAILED" if isinstance(error, Unreachable | Malformed) else "KAFKA_REQUEST_REFUSED"
+        return "KAFKA_SSL_ERROR" if _TLS.search(text) and "SASL" not in text else "KAFKA_AUTH_FAILED"
+    return "KAFKA_CONNECTION_FAILED"
+
+
+def _of_store(error: StoreError) -> str:
+    if isinstance(error, Denied) and _CREDENTIALS.search(str(error)):
+        return "STORAGE_CREDENTIALS_INVALID"
+    if isinstance(error, Unavailable) and str(error).endswith("Make room there."):
+        return "STORAGE_QUOTA_EXCEEDED"
+    return next((code for kind, code in _STORE.items() if isinstance(error, kind)), "STORAGE_UNAVAILABLE")

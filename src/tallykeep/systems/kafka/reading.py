@@ -15,6 +15,7 @@ from tallykeep.runtime.threads import in_thread
 from tallykeep.storage.store import Store
 from tallykeep.systems.kafka.chain import Chain
 from tallykeep.systems.kafka.digest import check_digest
+from tallykeep.systems.kafka.failures import NoBackup
 from tallykeep.systems.kafka.held import Held, Incarnation, add_up
 from tallykeep.systems.kafka.index import SegmentIndex
 from tallykeep.systems.kafka.manifest import FOLDER, CompleteEntry, Record, SegmentEntry, SnapshotEntry, key_of
@@ -41,7 +42,7 @@ class BackupSet:
         """
         chain = await Chain.open(store, clock)
         if not chain.records:
-            raise NotFound(f"{store.name} holds no backup: there is no {key_of(1)}. See `tallykeep kafka list`.")
+            raise NoBackup(f"{store.name} holds no backup: there is no {key_of(1)}. See `tallykeep kafka list`.")
         return await in_thread(_added_up, store, chain, upto)
 
     @property

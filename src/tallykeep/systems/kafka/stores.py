@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tallykeep.errors import ConfigError, NotFound
+from tallykeep.errors import NotFound
 from tallykeep.metrics import Book
 from tallykeep.storage.azure import AzureSettings, azure_store
 from tallykeep.storage.cloud import CloudStore
@@ -16,6 +16,7 @@ from tallykeep.storage.metered import MeteredStore, Request
 from tallykeep.storage.retry import RetryStore
 from tallykeep.storage.s3 import S3Settings
 from tallykeep.storage.store import Store
+from tallykeep.systems.kafka.failures import Missing, NoBackup
 from tallykeep.systems.kafka.figures import StorageFigures
 from tallykeep.systems.kafka.settings import StorageSection
 
@@ -26,11 +27,11 @@ _NEEDED = {"filesystem": "path", "s3": "bucket", "gcs": "bucket", "azure": "cont
 def open_store(storage: StorageSection, backup_id: str = "", book: Book | None = None, *, make: bool = False) -> Store:
     """The store of one backup, or without an id that which holds them all; counted in `book`.
 
-    `make`: a folder that is not there is made. Raises: ConfigError; NotFound for a folder that is not there.
+    Touches the disk; with `make` it makes the backup's folder. Raises: ConfigError; NotFound.
     """
     needed = _NEEDED[storage.backend]
     if not getattr(storage, needed):
-        raise ConfigError(f"storage.backend {storage.backend} needs storage.{needed}: where are the backups?")
+        raise Missing(f"storage.backend {storage.backend} needs storage.{needed}: where are the backups?")
     prefix = "/".join(filter(None, (storage.prefix.strip("/"), backup_id)))
     store = _OPENERS[storage.backend](storage, prefix, make)
     observe: Callable[[Request], None] | None = None
@@ -42,10 +43,12 @@ def open_store(storage: StorageSection, backup_id: str = "", book: Book | None =
 def _folder(storage: StorageSection, prefix: str, make: bool) -> Store:
     assert storage.path is not None
     root = storage.path / Path(prefix)
+    if not storage.path.is_dir():  # a disk that is not mounted must not be filled in its stead
+        raise NotFound(f"{storage.path} is not there: make the folder, or mount it.")
     if make:
-        if not storage.path.is_dir():  # a disk that is not mounted must not be filled in its stead
-            raise NotFound(f"{storage.path} is not there: make the folder, or mount it.")
         root.mkdir(parents=True, exist_ok=True)
+    elif not root.is_dir():
+        raise NoBackup(f"{root} holds no backup: it is not there. `tallykeep kafka list -p {storage.path}` names them.")
     return LocalStore(root, timeout=storage.timeout)
 
 

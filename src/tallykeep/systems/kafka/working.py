@@ -18,11 +18,13 @@ from tallykeep.clock import Clock, SystemClock
 from tallykeep.errors import ConfigError, TallykeepError
 from tallykeep.metrics import Book
 from tallykeep.runtime.signals import stop_requested
+from tallykeep.runtime.threads import in_thread
 from tallykeep.storage.store import Store
 from tallykeep.systems.kafka import failures
 from tallykeep.systems.kafka.brokers import Brokers
 from tallykeep.systems.kafka.cluster import Cluster, ClusterSettings
 from tallykeep.systems.kafka.config_file import has_file, read_settings
+from tallykeep.systems.kafka.failures import Missing
 from tallykeep.systems.kafka.families import FAMILIES
 from tallykeep.systems.kafka.memory import keep_large_blocks
 from tallykeep.systems.kafka.settings import ClusterSection, KafkaSettings
@@ -43,7 +45,7 @@ class Work:
 
     async def store(self, *, make: bool = False) -> Store:
         """The backup's store, closed in the end. Raises: ConfigError; StoreErrors."""
-        store = open_store(self.settings.storage, self.settings.backup_id, self.book, make=make)
+        store = await in_thread(open_store, self.settings.storage, self.settings.backup_id, self.book, make=make)
         self.stack.push_async_callback(store.close)
         return store
 
@@ -68,12 +70,18 @@ def told(args: argparse.Namespace, work: Callable[[], int]) -> int:
     try:
         return work()
     except TallykeepError as error:
-        code = failures.code_of(error)
-        if getattr(args, "json", False):
-            body = {"status": "failure", "error": {"code": code, "message": str(error)}}
-            sys.stdout.write(json.dumps(body) + "\n")
-        remark(*(f"{code}: {line}" for line in str(error).splitlines()))
-        return failures.status_of(code)
+        return _told(args, error)
+
+
+def _told(args: argparse.Namespace, error: TallykeepError) -> int:
+    """Say what went wrong; the status for it."""
+    code = failures.code_of(error)
+    if getattr(args, "json", False):
+        body = {"status": "failure", "error": {"code": code, "message": str(error)}}
+        sys.stdout.write(json.dumps(body) + "\n")
+        sys.stdout.flush()
+    remark(*(f"{code}: {line}" for line in str(error).splitlines()))
+    return failures.status_of(code)
 
 
 async def _worked(args: argparse.Namespace, work: Callable[[Work], Coroutine[Any, Any, int]]) -> int:
@@ -86,7 +94,10 @@ async def _worked(args: argparse.Namespace, work: Callable[[Work], Coroutine[Any
         url = await stack.enter_async_context(args.serve_metrics(book, FAMILIES, metrics.bind_address, port))
         if url and not getattr(args, "quiet", False):
             remark(f"metrics are at {url}metrics")
-        status = await _counted(work, settings, book, stop)
+        try:
+            status = await _counted(work, settings, book, stop)
+        except TallykeepError as error:  # told now: the page stays up after it, so that it is seen there too
+            status = _told(args, error)
         if metrics.keep_alive_seconds and url:
             await _wait(stop, metrics.keep_alive_seconds)
         return status
@@ -110,7 +121,7 @@ async def _wait(stop: asyncio.Event, seconds: float) -> None:
 def settings_of(args: argparse.Namespace) -> KafkaSettings:
     """The settings of a command that cannot do without. Raises: ConfigError."""
     if not has_file(args.config):
-        raise ConfigError("give --config FILE: mode, backup_id, source or target, and storage are needed.")
+        raise Missing("give --config FILE: mode, backup_id, source or target, and storage are needed.")
     return _named(read_settings(args.config, args.load_config), getattr(args, "backup_id", None))
 
 
@@ -118,7 +129,7 @@ def open_backup(args: argparse.Namespace) -> Store:
     """The store of one backup: from --config, or from -p PATH and -b ID. Raises: ConfigError; StoreErrors."""
     if args.path:
         if not args.backup_id:
-            raise ConfigError("give -b ID beside -p PATH: which backup? `tallykeep kafka list -p PATH` names them.")
+            raise Missing("give -b ID beside -p PATH: which backup? `tallykeep kafka list -p PATH` names them.")
         return open_store(of_path(args.path), args.backup_id)
     settings = settings_of(args)
     return open_store(settings.storage, settings.backup_id)
@@ -146,7 +157,7 @@ def target_cluster(args: argparse.Namespace) -> ClusterSettings:
 def cluster_settings(section: ClusterSection, name: str) -> ClusterSettings:
     """How to come to a cluster. Raises: ConfigError."""
     if not section.servers:
-        raise ConfigError(f"{name}.bootstrap_servers is not given: which cluster?")
+        raise Missing(f"{name}.bootstrap_servers is not given: which cluster?")
     try:
         security = section.security.security()
     except OSError as error:
@@ -160,6 +171,7 @@ def tell(args: argparse.Namespace, body: object, lines: Iterable[str]) -> None:
         sys.stdout.write(json.dumps(body, indent=2 if sys.stdout.isatty() else None) + "\n")
     else:
         sys.stdout.writelines(f"{line}\n" for line in lines)
+    sys.stdout.flush()
 
 
 def remark(*lines: str) -> None:
@@ -170,14 +182,14 @@ def remark(*lines: str) -> None:
 
 def _storage(args: argparse.Namespace) -> Any:
     if not has_file(args.config):
-        raise ConfigError("give -p PATH (a folder or s3://bucket/prefix) or --config FILE: where are the backups?")
+        raise Missing("give -p PATH (a folder or s3://bucket/prefix) or --config FILE: where are the backups?")
     return read_settings(args.config, args.load_config).storage
 
 
 def _named(settings: KafkaSettings, backup_id: str | None) -> KafkaSettings:
     found = replace(settings, backup_id=backup_id) if backup_id else settings
     if not found.backup_id:
-        raise ConfigError("backup_id is not given: in the file, or with -b ID.")
+        raise Missing("backup_id is not given: in the file, or with -b ID.")
     if any(part in ("", ".", "..") for part in found.backup_id.split("/")) or "\\" in found.backup_id:
         raise ConfigError(f"backup_id {found.backup_id!r} cannot be part of a path.")
     return found
