@@ -71,8 +71,8 @@ def port_of(text: str) -> int:
 
 
 def test_demo_shows_everything_and_leaves_nothing(folder: Path) -> None:
-    """Both acts succeed, every family of Litestream is seen, what was spent is right to the cent, nothing remains."""
-    demo = start(folder, "--for", "45s")
+    """All acts succeed, every family of Litestream is seen, what was spent is right to the cent, nothing remains."""
+    demo = start(folder, "--for", "60s")
     output, _ = demo.communicate(timeout=120)
     assert demo.returncode == 0, output
     assert "MISSING" not in output

@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from tallykeep.demo.summary import Summary
     from tallykeep.demo.world import World
 
-_LEAST = 20.0  # seconds; a shorter demo cannot show its second act
+_LEAST = 30.0  # seconds; a shorter demo cannot show its last acts
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say what this command takes."""
     parser.description = (
         "A busy SQLite database, a real Litestream replicating it to a real S3 server, a second one to a folder; the "
-        "real PostgreSQL of an LLM gateway with LiteLLM's schema and traffic; and tallykeep watching all of it. "
+        "real PostgreSQL of an LLM gateway with LiteLLM's schema and traffic; a Kafka broker with orders coming in; "
+        "and tallykeep watching and backing up all of it. "
         "Everything runs on this machine and is gone afterwards."
     )
     parser.add_argument(
@@ -37,7 +38,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Play both acts and print the summary. 0: everything expected happened."""
+    """Play all acts and print the summary. 0: everything expected happened."""
     from tallykeep.demo.summary import Summary
 
     begun = time.monotonic()
@@ -66,14 +67,15 @@ def _play(summary: Summary, say: Callable[[str], None], deadline: float | None) 
     from tallykeep.demo.acts import Play
     from tallykeep.demo.world import World
 
-    say("Starting S3, a busy application, Litestream, PostgreSQL and tallykeep ...")
+    say("Starting S3, a busy application, Litestream, PostgreSQL, Kafka and tallykeep ...")
     with World() as world:
         play = Play(world, summary, say, deadline)
         try:
             _introduce(world)
             play.first_act()
             play.second_act()
-            say("Both acts are over; all of it goes on" + (". Ctrl-C ends the demo." if deadline is None else "."))
+            play.third_act()
+            say("All acts are over; all of it goes on" + (". Ctrl-C ends the demo." if deadline is None else "."))
             play.epilogue()
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave servers behind
@@ -83,12 +85,15 @@ def _play(summary: Summary, say: Callable[[str], None], deadline: float | None) 
 def _introduce(world: World) -> None:
     url = f"http://127.0.0.1:{world.port}"
     gateway = f"LiteLLM's schema and traffic in PostgreSQL at {world.gateway.address}" if world.gateway else "left out"
+    broker = world.kafka
+    kafka = f"orders at {broker.bootstrap} -> s3://demo/kafka/demo" if broker else "left out"
     print(
         f"""
   application   commits to {world.shop.name} and {world.ledger.name} in {world.folder}
   Litestream    {world.shop.name} -> s3://demo/shop at {world.s3.endpoint}
                 {world.ledger.name} -> {world.replica}
   LLM gateway   {gateway}
+  Kafka         {kafka}
   tallykeep     {url}/metrics   {url}/readyz   {url}/status{_api(world)}
 
   Ask for yourself: tallykeep litestream check {world.replica} --deep{_asking(world)}
@@ -120,5 +125,5 @@ def _duration(text: str) -> float:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     if seconds < _LEAST:
-        raise argparse.ArgumentTypeError(f"{text!r} is too short for both acts: {format_duration(_LEAST)} at least")
+        raise argparse.ArgumentTypeError(f"{text!r} is too short for all acts: {format_duration(_LEAST)} at least")
     return seconds

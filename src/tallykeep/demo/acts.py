@@ -1,9 +1,10 @@
-"""The demo as a play of two acts, watched through /metrics alone, as Prometheus would.
+"""The demo as a play of three acts, watched through /metrics, as Prometheus would.
 
 First act: both replicas turn restorable, are verified, drilled and compared with the live databases; what the LLM
 gateway's users have spent equals the account of whoever made the traffic, to the cent.
 Second act: the S3 server is frozen. Litestream goes on saying that it replicates; tallykeep has to say that it does
 not know, and to come back when the server does.
+Third act: a Kafka topic is deleted, restored from its backup on S3, and read by an ordinary consumer.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from tallykeep.demo.bill import Bill
+from tallykeep.demo.kafka_act import play_kafka
 from tallykeep.demo.page import Page, scrape
 from tallykeep.demo.summary import Outcome, Summary
 from tallykeep.demo.world import World
@@ -23,6 +25,7 @@ from tallykeep.units import format_bytes, format_duration
 POLL = 0.25  # seconds between two scrapes
 FROZEN = 5.0  # seconds the server stays frozen after tallykeep has noticed
 SECOND_ACT = 14.0  # seconds that are left to the second act
+THIRD_ACT = 10.0  # and to the third
 PATIENCE = 60.0  # seconds an act may take when nobody asked for an end
 
 # Families that stand on the page only while there is something to tell.
@@ -61,6 +64,7 @@ class Play:
         self._seen: set[str] = set()
         self._dead: set[str] = set()
         self._shown: Bill | None = None  # the page's account, when the two were equal
+        self._again = ""  # what the third act came to
 
     def first_act(self) -> None:
         """Both replicas are shown good, and every family is seen."""
@@ -69,7 +73,9 @@ class Play:
         families = self._summary.expect(f"all {len(expected)} families of Litestream on /metrics")
         checks.append((families, lambda page: expected <= self._seen))
         checks.extend(self._bill())
-        self._await(checks, PATIENCE if self._deadline is None else self._deadline - SECOND_ACT - time.monotonic())
+        self._await(
+            checks, PATIENCE if self._deadline is None else self._deadline - SECOND_ACT - THIRD_ACT - time.monotonic()
+        )
         families.detail = ", ".join(sorted(expected - self._seen))
 
     def _bill(self) -> Iterable[tuple[Outcome, Check]]:
@@ -117,6 +123,15 @@ class Play:
         self._say("The S3 server is thawed.")
         self._await([(recovered, s3.says(f.VERDICT, "restorable"))], PATIENCE)
 
+    def third_act(self) -> None:
+        """A topic goes and comes back."""
+        kafka = self._world.kafka
+        if kafka is None:
+            self._say(f"Without Kafka: {self._world.without_kafka}")
+            return
+        self._say("Third act: the Kafka topic orders is backed up to S3 once more, and deleted.")
+        self._again = play_kafka(kafka, self._summary, self._say)
+
     def figures(self) -> Iterator[str]:
         """What the last page said of each replica, for people."""
         if self._page is not None:
@@ -127,6 +142,8 @@ class Play:
             yield f"LLM gateway, its own account:  {gateway.bill.line()}"
             if self._shown is not None:
                 yield f"LLM gateway, by tallykeep:     {self._shown.line()}"
+        if self._again:
+            yield f"Kafka: {self._again}"
 
     def watch(self, seconds: float) -> None:
         """Let time pass, with an eye on the processes."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from tallykeep.demo.gateway import Gateway
+from tallykeep.demo.kafka import KafkaWorld
 from tallykeep.demo.litestream import LitestreamDaemon
 from tallykeep.demo.page import get
 from tallykeep.demo.seaweedfs import SeaweedFS
@@ -94,6 +95,8 @@ class World:
         self.port = self.api_port = 0  # of /metrics, and of the JSON API
         self.gateway: Gateway | None = None
         self.without_gateway = ""  # why there is none
+        self.kafka: KafkaWorld | None = None
+        self.without_kafka = ""  # why there is none
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -102,6 +105,7 @@ class World:
             self.gateway = self._gateway(stack)
             self.s3 = stack.enter_context(SeaweedFS(self._below("s3")))
             self.s3.create_bucket(BUCKET)
+            self.kafka = self._kafka(stack)
             self.writer = stack.enter_context(self._writer())
             self.litestream = self._litestream()
             self.litestream.start()
@@ -137,6 +141,8 @@ class World:
         dead = {name: process.log_tail(5) for name, process in processes.items() if not process.alive}
         if self.gateway is not None and not self.gateway.alive:
             dead["the LLM gateway"] = self.gateway.trouble
+        if self.kafka is not None and not self.kafka.alive:
+            dead["the Kafka broker"] = self.kafka.log_tail(5)
         return dead if self.s3.alive else dead | {"SeaweedFS": ""}
 
     def _gateway(self, stack: ExitStack) -> Gateway | None:
@@ -145,6 +151,18 @@ class World:
             return stack.enter_context(Gateway(self._below("postgres")))
         except ConfigError as error:
             self.without_gateway = str(error)
+            return None
+
+    def _kafka(self, stack: ExitStack) -> KafkaWorld | None:
+        """A Kafka broker, where the wheel has one for this machine."""
+        storage = {
+            "backend": "s3", "bucket": BUCKET, "prefix": "kafka", "endpoint": self.s3.endpoint, "region": "us-east-1",
+            "access_key": self.s3.access_key, "secret_key": self.s3.secret_key,
+        }  # fmt: skip
+        try:
+            return stack.enter_context(KafkaWorld(self._below("kafka"), storage))
+        except ConfigError as error:
+            self.without_kafka = str(error)
             return None
 
     def _below(self, name: str) -> Path:
