@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -182,3 +183,18 @@ async def test_who_announces_sizes(kafka: KafkaServer, connect: Connect, topic: 
     partition = await fetch(connection, topic, 0)
     announced = {announces_size(batch.header.codec, batch.payload) for batch in walk(partition.records)}
     assert announced == {codec in ("none", "snappy")}
+
+
+@pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
+async def test_answers_of_every_size(kafka: KafkaServer, topic: str, connect: Connect, protocol: str) -> None:
+    """The kernel wakes us for pieces, never later than with the last byte: answers of any size arrive at once."""
+    kafka.create_topic(topic)
+    producer = kafka.producer(linger_ms=0, batch_size=5000)
+    for number in range(120):
+        producer.produce(topic, random.Random(number).randbytes(4000 + number))
+    producer.flush(30)
+    connection = await connect(security(kafka, protocol))
+    for size in (*range(20_000, 60_000, 7001), *range(190_000, 270_000, 15_001), 400_000, 1 << 20):
+        async with asyncio.timeout(5):
+            partition = await fetch(connection, topic, 0, size)
+        assert size - 5000 < len(partition.records) <= max(size, 500_000)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from tallykeep.errors import ConfigError, Malformed, Refused, SourceError, Unrea
 
 CLIENT_ID = "tallykeep"
 _LARGEST = 1 << 30  # bytes of a response; a Fetch response is larger than asked for only by one batch
+_PIECE = 192 << 10  # bytes that are worth a turn of the loop; asyncio reads 256 KiB of TLS at once
+_RECORD = 32 << 10  # bytes: more than a TLS record has
 _HEADER = struct.Struct(">ihhih")  # size, API key, version, correlation id, length of the client id
 _SIZE = struct.Struct(">i")
 _DENIED = (
@@ -74,7 +77,7 @@ class Connection:
         self.address = address  # HOST:PORT
         self._opened = opened  # closes the transport when it goes, so it is held
         self._transport = transport
-        self._frames = _Frames(address)
+        self._frames = _Frames(address, _patience(transport))
         self._number = 0
         transport.set_protocol(self._frames)
 
@@ -146,8 +149,9 @@ class Connection:
 class _Frames(asyncio.BufferedProtocol):
     """Puts each response into a buffer of its own size, and gives it to who waits for it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, wake_at: Callable[[int], None]) -> None:
         self._address = address
+        self._wake_at = wake_at
         self._waiting: deque[tuple[int, asyncio.Future[memoryview]]] = deque()
         self._lost: SourceError | None = None
         self._begin()
@@ -172,6 +176,7 @@ class _Frames(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._filled += nbytes
         if self._filled < len(self._buffer):
+            self._wake_at(len(self._buffer) - self._filled)
             return
         try:
             if self._sized:
@@ -190,12 +195,14 @@ class _Frames(asyncio.BufferedProtocol):
         return False
 
     def _begin(self) -> None:
+        self._wake_at(0)
         self._buffer, self._filled, self._sized = memoryview(bytearray(_SIZE.size)), 0, False
 
     def _resize(self, size: int) -> None:
         if not _SIZE.size <= size <= _LARGEST:
             raise Malformed(f"{self._address}: announces an answer of {size} bytes; is it a Kafka broker?")
         self._buffer, self._filled, self._sized = memoryview(bytearray(size)), 0, True
+        self._wake_at(size)
 
     def _deliver(self, answer: memoryview) -> None:
         (number,) = _SIZE.unpack_from(answer)
@@ -211,6 +218,25 @@ class _Frames(asyncio.BufferedProtocol):
             _, future = self._waiting.popleft()
             if not future.done():
                 future.set_exception(self._lost)
+
+
+def _patience(transport: asyncio.Transport) -> Callable[[int], None]:
+    """Let the kernel wake us for pieces of an answer of which so many bytes are missing: not for each TLS record.
+
+    A broker sends 16 KiB at a time over TLS, and each costs a turn of the loop. What is waited for is always less than
+    what must still come: TLS only adds to it, but for a record of which a part has been read already.
+    """
+    sock = transport.get_extra_info("socket")
+    least = 1
+
+    def wake_at(missing: int) -> None:
+        nonlocal least
+        wanted = max(1, min(_PIECE, missing - _RECORD))
+        if wanted != least and sock is not None and sock.fileno() >= 0:
+            least = wanted
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
+
+    return wake_at
 
 
 def _translated(error: Exception, address: str, timeout: float) -> SourceError:
