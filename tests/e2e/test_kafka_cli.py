@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 from tests.support.kafka import PASSWORD, USER, KafkaServer
 from tests.support.kafka_cli import KafkaCommands
 from tests.support.kafka_corpus import a_record, produce, seen
@@ -96,6 +97,30 @@ def slowly_read(kafka: KafkaServer, rate: int) -> Iterator[None]:
         yield
     finally:
         asyncio.run(limit(None))
+
+
+def commit(kafka: KafkaServer, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+    """Let the group have read so far."""
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group, "log_level": 0})
+    wanted = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+    consumer.commit(offsets=wanted, asynchronous=False)
+    consumer.close()
+
+
+def committed(kafka: KafkaServer, group: str, topic: str) -> dict[int, int]:
+    """How far the group has read."""
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group, "log_level": 0})
+    found = consumer.committed([TopicPartition(topic, partition) for partition in (0, 1)], timeout=20)
+    consumer.close()
+    return {place.partition: place.offset for place in found}
+
+
+def delete_records(kafka: KafkaServer, topic: str, before: Mapping[int, int]) -> None:
+    """Let the log begin there."""
+    asked = [TopicPartition(topic, partition, offset) for partition, offset in before.items()]
+    admin = kafka.admin()  # its requests end with it
+    for future in admin.delete_records(asked).values():
+        future.result(30)
 
 
 def test_a_topic_is_lost_and_comes_back(
@@ -255,6 +280,39 @@ def test_a_restore_is_told_while_it_runs_and_after_it(
     assert last.value("kafka_restore_eta_seconds", backup_id="daily") == 0
     read = last.value("kafka_backup_storage_read_bytes_total", backend="filesystem", backup_id="daily")
     assert read >= stored["stored_bytes"]
+
+
+def test_groups_go_on_with_the_next_unread_record(
+    kafka: KafkaServer, topic: str, tmp_path: Path, storage: Mapping[str, object]
+) -> None:
+    """With reset_consumer_offsets a restore sets each group to the record it would have read next, although offsets
+    are others; and the page tells how many, how long, and in which percentiles."""
+    fill(kafka, topic, 100, 2)
+    delete_records(kafka, topic, {0: 20, 1: 20})
+    group = f"{topic}-readers"
+    commit(kafka, group, topic, {0: 30, 1: 50})
+    tallykeep = commands(tmp_path, kafka, storage, topic)
+    tallykeep.done("backup")
+    delete_topic(kafka, topic)
+    tallykeep.settings["restore"] |= {"reset_consumer_offsets": True, "consumer_groups": [group]}
+    tallykeep.settings["metrics"]["keep_alive_seconds"] = 600
+    with started(tallykeep, "restore", "--json") as process:
+        page = watch(
+            tallykeep.settings["metrics"]["port"], lambda page: page.sum("kafka_restore_duration_seconds_count") > 0
+        )[-1]
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert committed(kafka, group, topic) == {0: 10, 1: 30}
+    assert page.value("kafka_offset_reset_partitions_total", consumer_group=group, status="success") == 2
+    assert page.value("kafka_offset_reset_duration_seconds_count", consumer_group=group, status="success") == 1
+    assert page.value("kafka_offset_reset_latency_seconds_count", consumer_group=group) == 2
+    mean = page.value("kafka_offset_reset_latency_seconds_sum", consumer_group=group) / 2
+    fast, slow = (
+        page.value("kafka_offset_reset_latency_percentile_seconds", consumer_group=group, percentile=p)
+        for p in ("p50", "p99")
+    )
+    assert 0 < fast <= mean <= slow
 
 
 def test_ctrl_c_keeps_what_is_done(

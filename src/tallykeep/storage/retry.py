@@ -25,15 +25,20 @@ class RetryStore:
     """`store`, asked again while it is Unavailable."""
 
     def __init__(
-        self, store: Store, *, clock: Clock | None = None, deadline: float = 60.0, longest_wait: float = 15.0
-    ) -> None:
-        """No try begins later than `deadline` seconds after the first; one that has begun has its own time-out."""
+        self, store: Store, *, clock: Clock | None = None, deadline: float = 60.0, longest_wait: float = 15.0,
+        retried: Callable[[Unavailable], None] | None = None,
+    ) -> None:  # fmt: skip
+        """No try begins later than `deadline` seconds after the first; one that has begun has its own time-out.
+
+        `retried` is told of each error after which another try is made; it must be quick and not raise.
+        """
         self.name = store.name
         self.backend = store.backend
         self._store = store
         self._clock = clock or SystemClock()
         self._deadline = deadline
         self._longest = longest_wait
+        self._retried = retried
 
     async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
         patience = self._patience()
@@ -77,17 +82,20 @@ class RetryStore:
                 await patience.wait(error)
 
     def _patience(self) -> _Patience:
-        return _Patience(self._clock, self._deadline, self._longest)
+        return _Patience(self._clock, self._deadline, self._longest, self._retried)
 
 
 class _Patience:
     """How long to wait after each failure in a row, and when to give up."""
 
-    def __init__(self, clock: Clock, deadline: float, longest: float) -> None:
+    def __init__(
+        self, clock: Clock, deadline: float, longest: float, retried: Callable[[Unavailable], None] | None
+    ) -> None:
         self._clock = clock
         self._end = clock.monotonic() + deadline
         self._longest = longest
         self._failures = 0
+        self._retried = retried
 
     async def wait(self, error: Unavailable) -> None:
         """Return when it is time for another try; raise `error` where no try is left or none makes sense."""
@@ -98,4 +106,6 @@ class _Patience:
         self._failures += 1
         if self._clock.monotonic() + wait > self._end:
             raise error
+        if self._retried is not None:
+            self._retried(error)
         await self._clock.sleep(wait)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,7 +12,7 @@ from tallykeep.errors import ConfigError, TallykeepError
 from tallykeep.systems.kafka.backup_request import BackupRequest
 from tallykeep.systems.kafka.display import Display
 from tallykeep.systems.kafka.failures import BadTopics, BadWindow, PreflightRefused
-from tallykeep.systems.kafka.figures import BackupFigures, RestoreFigures
+from tallykeep.systems.kafka.figures import BackupFigures, ResetFigures, RestoreFigures
 from tallykeep.systems.kafka.selecting import Selection
 from tallykeep.systems.kafka.settings import KafkaSettings
 from tallykeep.systems.kafka.summary import backup_json, backup_lines, restore_json, restore_lines
@@ -20,7 +20,10 @@ from tallykeep.systems.kafka.wire import Codec
 from tallykeep.systems.kafka.working import INTERRUPTED, Work, remark, run_work, tell
 
 if TYPE_CHECKING:
+    from tallykeep.systems.kafka.cluster import Cluster
+    from tallykeep.systems.kafka.offset_map import OffsetMap
     from tallykeep.systems.kafka.restore_plan import RestorePlan, RestoreRequest
+    from tallykeep.systems.kafka.snapshot import Snapshot
 
 T = TypeVar("T")
 
@@ -41,7 +44,7 @@ def run_backup(args: argparse.Namespace) -> int:
             raise BadTopics(*problems)
         figures = BackupFigures(work.book, settings.backup_id, work.clock)
         cluster, brokers = await _counted(figures, work.cluster(settings.source, "source"))
-        store = await work.store(make=True)
+        store = await _counted(figures, work.store("backup", make=True))
         async with Display("backup", figures, interval=_interval(settings), silent=args.json or args.quiet):
             result = await back_up(request, cluster, brokers, store, work.clock, figures, work.stop)
         tell(args, backup_json(settings.backup_id, result), backup_lines(result))
@@ -63,7 +66,8 @@ def run_restore(args: argparse.Namespace) -> int:
         request = restore_request(settings)
         figures = RestoreFigures(work.book, settings.backup_id, work.clock)
         cluster, brokers = await _counted(figures, work.cluster(settings.target, "target"))
-        backup = await _counted(figures, BackupSet.open(await work.store(), work.clock))
+        store = await _counted(figures, work.store("restore"))
+        backup = await _counted(figures, BackupSet.open(store, work.clock))
         plan = await _counted(figures, plan_restore(request, backup, cluster, work.clock))
         if args.dry_run or settings.restore.dry_run:
             tell(args, plan_json(plan), plan_lines(plan))
@@ -72,8 +76,9 @@ def run_restore(args: argparse.Namespace) -> int:
             await _counted(figures, _refused(plan))
         if not args.json:
             remark(*finding_lines(plan))
+        groups = _group_setter(work, cluster) if request.reset_offsets else None
         async with Display("restore", figures, interval=_interval(settings), silent=args.json or args.quiet):
-            result = await restore(plan, cluster, brokers, work.clock, figures, work.stop)
+            result = await restore(plan, cluster, brokers, work.clock, figures, work.stop, groups=groups)
         if settings.restore.offset_report and result.offset_map:
             settings.restore.offset_report.write_bytes(result.offset_map.read_bytes())
         tell(args, restore_json(settings.backup_id, result), restore_lines(result))
@@ -175,6 +180,17 @@ def plan_json(plan: RestorePlan) -> dict[str, object]:
         "findings": [found._asdict() for found in plan.findings],
         "refused": bool(plan.fatal),
     }
+
+
+def _group_setter(work: Work, cluster: Cluster) -> Callable[[Snapshot, OffsetMap], Awaitable[None]]:
+    """What sets the offsets of consumer groups once the data is in."""
+    from tallykeep.systems.kafka.group_offsets import apply_plan, check_outcomes, plan_groups
+
+    async def set_groups(snapshot: Snapshot, offset_map: OffsetMap) -> None:
+        plan = plan_groups(snapshot, offset_map, work.settings.restore.consumer_groups)
+        check_outcomes(await apply_plan(cluster, plan, work.clock, ResetFigures(work.book)))
+
+    return set_groups
 
 
 async def _refused(plan: RestorePlan) -> None:

@@ -258,8 +258,8 @@ STORAGE_WRITE = Family(
     Kind.HISTOGRAM,
     SECONDS,
     ("backend", "operation"),
-    "Time of one write. operation: segment (segments and their indexes), checkpoint (a record of the manifest that "
-    "commits segments), manifest (snapshots of a run, fences, probes).",
+    "Time of one write. operation: segment (segments and their indexes), checkpoint (records of the manifest: its end "
+    "is the checkpoint), manifest (what a run saw of the cluster, offset maps, probes).",
     buckets=_SHORT,
 )
 STORAGE_READ_BYTES = Family(

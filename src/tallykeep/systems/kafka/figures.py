@@ -14,7 +14,7 @@ from math import ceil
 from typing import Literal
 
 from tallykeep.clock import Clock
-from tallykeep.errors import TallykeepError
+from tallykeep.errors import TallykeepError, Unavailable
 from tallykeep.metrics import Book, Family
 from tallykeep.storage.metered import Request
 from tallykeep.systems.kafka import families
@@ -26,6 +26,10 @@ from tallykeep.systems.kafka.rates import Rate
 
 Status = Literal["success", "failure"]
 Operation = Literal["backup", "restore", "validate", "offset_reset"]
+_LIKELY = (
+    "KAFKA_CONNECTION_FAILED", "KAFKA_AUTH_FAILED", "KAFKA_UNAUTHORIZED", "KAFKA_REQUEST_REFUSED",
+    "STORAGE_UNAVAILABLE", "STORAGE_ACCESS_DENIED", "VALIDATION_MANIFEST_CORRUPT", "VALIDATION_SEGMENT_CORRUPT",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -55,7 +59,8 @@ class _Run:
         self.started = clock.monotonic()
         self.records = Rate(self.started)
         self.bytes = Rate(self.started)
-        self._operation = operation
+        self._operation: Operation = operation
+        expect(book, operation)
 
     def retried(self, reason: str) -> None:
         """Something is tried again; `reason` is an error's code."""
@@ -69,6 +74,14 @@ class _Run:
     def seconds(self) -> float:
         """How long it has been running."""
         return self.clock.monotonic() - self.started
+
+
+def expect(book: Book, operation: Operation) -> None:
+    """Let the counters of what may go wrong begin at 0."""
+    for code in _LIKELY:
+        book.add(families.ERRORS, 0, operation=operation, error_type=code)
+    for reason in ("unreachable", "refused", "unavailable"):
+        book.add(families.RETRIES, 0, operation=operation, reason=reason)
 
 
 class BackupFigures(_Run):
@@ -192,9 +205,9 @@ class RestoreFigures(_Run):
     def finished(self, status: Status) -> None:
         """It has ended."""
         self.book.observe(families.RESTORE_DURATION, self.seconds, backup_id=self._id, status=status)
-        if status == "success":
-            self.totals.target = self.totals.done
         self.ticked()
+        if status == "success":
+            self.book.set(families.RESTORE_PROGRESS, 100, backup_id=self._id)
         self.book.set(families.RESTORE_RATE, 0, backup_id=self._id)
         self.book.set(families.RESTORE_ETA, 0, backup_id=self._id)
 
@@ -213,6 +226,7 @@ class ResetFigures:
 
     def __init__(self, book: Book) -> None:
         self._book = book
+        expect(book, "offset_reset")
         self._latencies: dict[str, list[float]] = defaultdict(list)
 
     def reset(self, group: str, place: Place, seconds: float, status: Status) -> None:
@@ -237,12 +251,17 @@ class ResetFigures:
 class StorageFigures:
     """Requests to storage: what a MeteredStore reports to."""
 
-    def __init__(self, book: Book, backup_id: str, backend: str) -> None:
+    def __init__(self, book: Book, operation: Operation, backup_id: str, backend: str) -> None:
         self._book = book
+        self._operation = operation
         self._id = backup_id
         self._backend = backend
         for family in (families.STORAGE_WRITTEN, families.STORAGE_READ_BYTES):
             book.add(family, 0, backend=backend, backup_id=backup_id)
+
+    def retried(self, error: Unavailable) -> None:
+        """A request is made again."""
+        self._book.add(families.RETRIES, operation=self._operation, reason=error.code)
 
     def __call__(self, request: Request) -> None:
         """One request has ended."""

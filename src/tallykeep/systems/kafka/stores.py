@@ -12,19 +12,22 @@ from tallykeep.storage.azure import AzureSettings, azure_store
 from tallykeep.storage.cloud import CloudStore
 from tallykeep.storage.gcs import GcsSettings, gcs_store
 from tallykeep.storage.local import LocalStore
-from tallykeep.storage.metered import MeteredStore, Request
+from tallykeep.storage.metered import MeteredStore
 from tallykeep.storage.retry import RetryStore
 from tallykeep.storage.s3 import S3Settings
 from tallykeep.storage.store import Store
 from tallykeep.systems.kafka.failures import Missing, NoBackup
-from tallykeep.systems.kafka.figures import StorageFigures
+from tallykeep.systems.kafka.figures import Operation, StorageFigures
 from tallykeep.systems.kafka.settings import StorageSection
 
 _PATIENCE = 60.0  # seconds in which a request is made again
 _NEEDED = {"filesystem": "path", "s3": "bucket", "gcs": "bucket", "azure": "container_name"}
 
 
-def open_store(storage: StorageSection, backup_id: str = "", book: Book | None = None, *, make: bool = False) -> Store:
+def open_store(
+    storage: StorageSection, backup_id: str = "", *, book: Book | None = None, operation: Operation = "backup",
+    make: bool = False,
+) -> Store:  # fmt: skip
     """The store of one backup, or without an id that which holds them all; counted in `book`.
 
     Touches the disk; with `make` it makes the backup's folder. Raises: ConfigError; NotFound.
@@ -34,10 +37,10 @@ def open_store(storage: StorageSection, backup_id: str = "", book: Book | None =
         raise Missing(f"storage.backend {storage.backend} needs storage.{needed}: where are the backups?")
     prefix = "/".join(filter(None, (storage.prefix.strip("/"), backup_id)))
     store = _OPENERS[storage.backend](storage, prefix, make)
-    observe: Callable[[Request], None] | None = None
-    if book is not None:
-        observe = StorageFigures(book, backup_id, storage.backend)
-    return RetryStore(MeteredStore(store, observe) if observe else store, deadline=_PATIENCE)
+    if book is None:
+        return RetryStore(store, deadline=_PATIENCE)
+    figures = StorageFigures(book, operation, backup_id, storage.backend)
+    return RetryStore(MeteredStore(store, figures), deadline=_PATIENCE, retried=figures.retried)
 
 
 def _folder(storage: StorageSection, prefix: str, make: bool) -> Store:

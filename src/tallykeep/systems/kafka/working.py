@@ -26,6 +26,7 @@ from tallykeep.systems.kafka.cluster import Cluster, ClusterSettings
 from tallykeep.systems.kafka.config_file import has_file, read_settings
 from tallykeep.systems.kafka.failures import Missing
 from tallykeep.systems.kafka.families import FAMILIES
+from tallykeep.systems.kafka.figures import Operation
 from tallykeep.systems.kafka.memory import keep_large_blocks
 from tallykeep.systems.kafka.settings import ClusterSection, KafkaSettings
 from tallykeep.systems.kafka.stores import of_path, open_store
@@ -43,9 +44,10 @@ class Work:
     stop: asyncio.Event
     stack: AsyncExitStack
 
-    async def store(self, *, make: bool = False) -> Store:
+    async def store(self, operation: Operation, *, make: bool = False) -> Store:
         """The backup's store, closed in the end. Raises: ConfigError; StoreErrors."""
-        store = await in_thread(open_store, self.settings.storage, self.settings.backup_id, self.book, make=make)
+        storage, backup_id = self.settings.storage, self.settings.backup_id
+        store = await in_thread(open_store, storage, backup_id, book=self.book, operation=operation, make=make)
         self.stack.push_async_callback(store.close)
         return store
 
