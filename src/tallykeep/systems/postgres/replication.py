@@ -1,0 +1,316 @@
+"""libpq as PostgreSQL protection uses it: commands, and WAL as it is streamed. The one module that wraps psycopg.
+
+TLS, SCRAM, service files and several hosts are libpq's own. Every call blocks its thread and nobody else's: waiting
+is done in poll(2), since psycopg holds the interpreter while libpq waits. A `Stop` ends every wait at once.
+Source: PostgreSQL, Streaming Replication Protocol; libpq, Asynchronous Command Processing.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from psycopg import OperationalError, ProgrammingError, pq
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tallykeep.errors import ConfigError, Malformed, Refused, SourceError, Unreachable
+from tallykeep.systems.postgres.lsn import LSN
+
+TIMEOUT = 20.0  # seconds in which a server answers a command
+_WAL = struct.Struct(">cQQq")  # kind, LSN of the first byte, end of WAL on the server, its clock
+_KEEPALIVE = struct.Struct(">cQqB")
+_STATUS = struct.Struct(">cQQQqB")
+_EPOCH = 946_684_800  # 2000-01-01 as Unix time
+_REFUSALS = ("28", "42", "0A", "55", "58", "22", "0L", "0P")  # SQLSTATE classes that trying again does not mend
+
+Row = tuple[str | None, ...]
+
+
+class Stopped(Exception):
+    """What a wait ends with once its Stop is set."""
+
+
+class Stop:
+    """Set by one thread, it ends the waits of others, now and from now on."""
+
+    def __init__(self) -> None:
+        self._here, self._there = socket.socketpair()
+
+    def set(self) -> None:
+        """Idempotent."""
+        self._there.close()
+
+    def fileno(self) -> int:
+        """Readable once it is set."""
+        return self._here.fileno()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep. Raises: Stopped."""
+        if select.select([self._here], [], [], seconds)[0]:
+            raise Stopped
+
+    def close(self) -> None:
+        """Let the sockets go, once nobody waits any more."""
+        self._here.close()
+        self._there.close()
+
+
+class ServerError(Refused):
+    """PostgreSQL answered a command with an error, told apart by `state` (SQLSTATE)."""
+
+    def __init__(self, message: str, state: str) -> None:
+        super().__init__(message)
+        self.state = state
+
+
+class Arrived(NamedTuple):
+    """A piece of WAL."""
+
+    start: LSN
+    end: LSN  # of WAL on the server
+    data: bytes
+
+
+class Keepalive(NamedTuple):
+    """The server is there."""
+
+    end: LSN  # of WAL on the server
+    reply: bool  # it wants to hear where we are
+
+
+class Ended(NamedTuple):
+    """The server streams no more: `timeline` goes on from `lsn`; 0 when it only stops."""
+
+    timeline: int
+    lsn: LSN
+
+
+class Connection:
+    """One connection, used by one thread at a time. With `replication` it takes replication commands."""
+
+    def __init__(
+        self, conninfo: str, *, replication: bool = False, timeout: float = TIMEOUT, stop: Stop | None = None,
+        application: str = "tallykeep",
+    ) -> None:  # fmt: skip
+        """Raises: ConfigError; Unreachable; Refused; Stopped."""
+        self._timeout = timeout
+        self._stop = stop
+        try:
+            text = make_conninfo(conninfo, **_defaults(conninfo, replication), fallback_application_name=application)
+        except ProgrammingError as error:
+            raise ConfigError(f"The connection string of PostgreSQL cannot be used: {_line(str(error))}.") from None
+        self._conn = pq.PGconn.connect_start(text.encode())
+        try:
+            self._connect()
+        except BaseException:
+            self._conn.finish()
+            raise
+
+    @property
+    def version(self) -> int:
+        """server_version_num: 180003."""
+        return self._conn.server_version
+
+    @property
+    def where(self) -> str:
+        """Host and port, for messages."""
+        return f"{self._conn.host.decode()}:{self._conn.port.decode()}"
+
+    def execute(self, command: str) -> list[Row]:
+        """The rows of one command, as text. Raises: ServerError; Unreachable; Stopped."""
+        self._guarded(self._conn.send_query, command.encode())
+        result = self._result()
+        while (more := self._result()) is not None:
+            result = more
+        return [] if result is None else _rows(result)
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._conn.finish()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- WAL
+
+    def start_wal(self, slot: str, lsn: LSN, timeline: int) -> None:
+        """Have WAL streamed from `lsn`. Raises: ServerError; Unreachable; Stopped."""
+        command = f"START_REPLICATION SLOT {identifier(slot)} PHYSICAL {lsn} TIMELINE {timeline}"
+        self._guarded(self._conn.send_query, command.encode())
+        result = self._result()
+        if result is None or result.status not in (pq.ExecStatus.COPY_BOTH, pq.ExecStatus.TUPLES_OK):
+            raise Malformed(f"PostgreSQL at {self.where} did not begin to stream WAL.")
+        self._ended = None if result.status == pq.ExecStatus.COPY_BOTH else _next_timeline(result)
+
+    def take(self) -> Arrived | Keepalive | Ended | None:
+        """The next message that is there, without waiting; None when there is none.
+
+        Raises: ServerError; Unreachable; Malformed.
+        """
+        if self._ended is not None:
+            return self._ended
+        try:
+            size, data = self._conn.get_copy_data(1)
+            if size == 0 and self._readable(0):
+                self._conn.consume_input()
+                size, data = self._conn.get_copy_data(1)
+        except OperationalError as error:
+            raise self._lost(str(error)) from None
+        if size == 0:
+            return None
+        if size < 0:
+            self._ended = self._finish()
+            return self._ended
+        return _message(bytes(data))
+
+    def wait(self, seconds: float) -> None:
+        """Until something has arrived, or the time is over. Raises: Stopped."""
+        self._readable(seconds)
+
+    def report(self, written: int, flushed: int, *, reply: bool = False) -> None:
+        """Tell the server how far WAL is written and durable; with `reply` it answers.
+
+        Nobody reads from an archive, so what is durable counts as applied: remote_apply does not wait for ever.
+        """
+        now = int((time.time() - _EPOCH) * 1_000_000)
+        self._guarded(self._conn.put_copy_data, _STATUS.pack(b"r", written, flushed, flushed, now, reply))
+        self._flush()
+
+    # --- within
+
+    _ended: Ended | None = None
+
+    def _connect(self) -> None:
+        deadline = time.monotonic() + self._timeout
+        while (status := self._conn.connect_poll()) != pq.PollingStatus.OK:
+            if status == pq.PollingStatus.FAILED:
+                raise _unconnected(self._conn.get_error_message())
+            writing = status == pq.PollingStatus.WRITING
+            if not self._poll(select.POLLOUT if writing else select.POLLIN, deadline - time.monotonic()):
+                raise Unreachable(f"PostgreSQL at {self.where} did not answer within {self._timeout:g} s.")
+        self._conn.nonblocking = 1
+
+    def _finish(self) -> Ended:
+        """End our side of the copy, and read what the server says of its own."""
+        self._guarded(self._conn.put_copy_end)
+        result, ended = self._result(), Ended(0, LSN(0))
+        while result is not None:
+            if result.status == pq.ExecStatus.TUPLES_OK:
+                ended = _next_timeline(result)
+            result = self._result()
+        return ended
+
+    def _result(self) -> pq.abc.PGresult | None:
+        self._flush()
+        deadline = time.monotonic() + self._timeout
+        while self._conn.is_busy():
+            if not self._readable(deadline - time.monotonic()):
+                raise Unreachable(f"PostgreSQL at {self.where} did not answer within {self._timeout:g} s.")
+            self._guarded(self._conn.consume_input)
+        result = self._conn.get_result()
+        if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
+            raise self._failed(result)
+        return result
+
+    def _failed(self, result: pq.abc.PGresult) -> SourceError:
+        state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+        primary = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
+        text = _line(primary.decode(errors="replace") if primary else result.get_error_message())
+        if not state or state[:2] not in _REFUSALS:
+            return self._lost(text)
+        return ServerError(f"PostgreSQL at {self.where} refused: {text}.", state)
+
+    def _flush(self) -> None:
+        deadline = time.monotonic() + self._timeout
+        while self._guarded(self._conn.flush):
+            if not self._poll(select.POLLIN | select.POLLOUT, deadline - time.monotonic()):
+                raise Unreachable(f"PostgreSQL at {self.where} took nothing for {self._timeout:g} s.")
+            self._guarded(self._conn.consume_input)
+
+    def _guarded(self, call: Callable[..., int | None], *args: bytes) -> int | None:
+        try:
+            return call(*args)
+        except OperationalError as error:
+            raise self._lost(str(error)) from None
+
+    def _lost(self, text: str) -> Unreachable:
+        return Unreachable(f"The connection to PostgreSQL at {self.where} was lost: {_line(text)}.")
+
+    def _readable(self, seconds: float) -> bool:
+        return self._poll(select.POLLIN, seconds)
+
+    def _poll(self, events: int, seconds: float) -> bool:
+        """Whether the socket is ready. Raises: Stopped."""
+        poll = select.poll()
+        poll.register(self._conn.socket, events)
+        if self._stop is not None:
+            poll.register(self._stop, select.POLLIN)
+        ready = [fd for fd, _ in poll.poll(max(0.0, seconds) * 1000)]
+        if self._stop is not None and self._stop.fileno() in ready:
+            raise Stopped
+        return bool(ready)
+
+
+def _defaults(conninfo: str, replication: bool) -> dict[str, str]:
+    """What a connection string need not say: a database to ask in is there always."""
+    if replication:
+        return {"replication": "true"}
+    told = conninfo_to_dict(conninfo).get("dbname") or os.environ.get("PGDATABASE")
+    return {} if told else {"dbname": "postgres"}
+
+
+def identifier(name: str) -> str:
+    """A name as the replication protocol's grammar takes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as SQL takes it, with standard_conforming_strings."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _message(data: bytes) -> Arrived | Keepalive:
+    kind = data[:1]
+    if kind == b"w":
+        _, start, end, _ = _WAL.unpack_from(data)
+        return Arrived(LSN(start), LSN(end), data[_WAL.size :])
+    if kind == b"k":
+        _, end, _, reply = _KEEPALIVE.unpack_from(data)
+        return Keepalive(LSN(end), bool(reply))
+    raise Malformed(f"PostgreSQL sent a message of kind {kind!r} in a stream of WAL; a newer tallykeep may know it.")
+
+
+def _rows(result: pq.abc.PGresult) -> list[Row]:
+    return [
+        tuple(
+            None if (value := result.get_value(row, column)) is None else value.decode()
+            for column in range(result.nfields)
+        )
+        for row in range(result.ntuples)
+    ]
+
+
+def _next_timeline(result: pq.abc.PGresult) -> Ended:
+    (timeline, lsn) = _rows(result)[0]
+    return Ended(int(timeline or 0), LSN.parse(lsn or "0/0"))
+
+
+def _unconnected(message: str) -> SourceError:
+    text = _line(message)
+    refusals = ("authentication failed", "no pg_hba.conf entry", "does not exist", "permission denied", "SSL")
+    if any(word in text for word in refusals):
+        return Refused(f"PostgreSQL refused the connection: {text}. The role needs REPLICATION and LOGIN, a password "
+                       "that is right, and a line in pg_hba.conf.")  # fmt: skip
+    return Unreachable(f"PostgreSQL cannot be reached: {text}.")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")
