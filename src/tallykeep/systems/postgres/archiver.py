@@ -181,18 +181,15 @@ class Archiver:
         if self._check is not None:
             self._check.feed(self.timeline, start, data)
         if self._part is None:
-            self._part = self._new_part(LSN(start))
+            self._part = self._new_part(self._segment, LSN(start))
         self._figures.stored(self._part.append(data))
         self._buffer.clear()
 
-    def _new_part(self, start: LSN) -> Part:
-        segment = self._segment
+    def _new_part(self, segment: Segment, start: LSN) -> Part:
         folder = self.archive.folder_of(segment)
         number = 1 + max((part_number(path) or 0 for path in folder.glob(f"{segment.name}.*.part")), default=0)
         cipher = self.archive.cipher
-        header = blocks.Header(
-            cipher is not None, segment, start, self._identity.system_id, secrets.token_bytes(16)
-        )  # fmt: skip
+        header = blocks.Header(cipher is not None, segment, start, self._identity.system_id, secrets.token_bytes(16))
         return Part(folder / part_name(segment, number), header, cipher)
 
     def _complete(self) -> None:
@@ -214,7 +211,7 @@ class Archiver:
         data = self.archive.read(segment)
         if len(data) != segment.size:
             raise Malformed(f"{self.archive.folder}: the parts of {segment.name} do not make a whole of it.")
-        merged = self._new_part(segment.start)
+        merged = self._new_part(segment, segment.start)
         for at in range(0, len(data), blocks.BLOCK):
             merged.append(data[at : at + blocks.BLOCK])
         merged.finish(segment.name)

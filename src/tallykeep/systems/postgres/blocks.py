@@ -82,7 +82,7 @@ class Encoder:
     def __init__(self, header: Header, cipher: Cipher | None) -> None:
         """`cipher`: of the cluster; None for a file in the clear, as the header says."""
         self._header = header.encode()
-        self._seed = crc32c(self._header)
+        self._seed = _seed(self._header)
         self._cipher = file_cipher(header, cipher)
         self._zstd = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=False)
 
@@ -127,7 +127,7 @@ def scan(data: bytes | memoryview, name: str) -> Scan:
     """The blocks of a file, as far as checksums and positions are right. Raises: IntegrityError for its header."""
     header = Header.decode(data, name)
     found = Scan(header, [], HEADER_SIZE, complete=False)
-    view, seed = memoryview(data), crc32c(bytes(data[:HEADER_SIZE]))
+    view, seed = memoryview(data), _seed(data)
     while found.size < len(view) and not found.complete:
         problem = _block(view, found, seed)
         if problem:
@@ -136,6 +136,11 @@ def scan(data: bytes | memoryview, name: str) -> Scan:
     if found.size < len(view):
         found.problem = f"{name}: {len(view) - found.size} bytes behind its end"
     return found
+
+
+def _seed(header: bytes | memoryview) -> int:
+    """What the checksums of a file's blocks begin with: its header's. That of all 64 bytes is the same for any."""
+    return int(crc32c(bytes(header[: HEADER_SIZE - 4])))
 
 
 def _block(view: memoryview, found: Scan, seed: int) -> str:

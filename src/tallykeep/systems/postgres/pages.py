@@ -54,12 +54,18 @@ class PageCheck:
             return  # behind a switch of segments nothing is written
         if address != lsn:
             raise _wrong(lsn, f"says that it is the page at {LSN(address)}")
-        if flags & ~_FLAGS or (MAGICS.get(magic, self._major) != self._major and self._major):
+        if flags & ~_FLAGS or not self._is_magic(magic):
             raise _wrong(lsn, f"has the magic {magic:04X} and the flags {flags:04X}")
         if not 1 <= of <= timeline:
             raise _wrong(lsn, f"is of timeline {of}, and timeline {timeline} was asked for")
         if lsn % self._segment_size == 0:
             self._first(lsn, data, at)
+
+    def _is_magic(self, magic: int) -> bool:
+        """Of the server's major; of a major that is newer than this program, one that none before it had."""
+        if self._major in MAGICS.values():
+            return MAGICS.get(magic) == self._major
+        return (magic in MAGICS) == (self._major == 0) and magic >> 12 == 0xD
 
     def _first(self, lsn: LSN, data: memoryview, at: int) -> None:
         system_id, size, page = _LONG.unpack_from(data, at + SHORT)
