@@ -158,6 +158,19 @@ def test_the_summary_is_the_one_people_know(
     assert "metrics are at http://127.0.0.1:" in result.stderr
 
 
+def test_the_figures_go_out_as_opentelemetry(
+    kafka: KafkaServer, topic: str, tmp_path: Path, folder: Mapping[str, object]
+) -> None:
+    """A command that ends sends what it counted, and its span, before it does."""
+    fill(kafka, topic)
+    exporters = {"OTEL_METRICS_EXPORTER": "console", "OTEL_TRACES_EXPORTER": "console"}
+    result = commands(tmp_path, kafka, folder, topic).run("backup", env=exporters)
+    assert result.returncode == 0, result.stderr
+    assert '"kafka_backup_records_total"' in result.stdout
+    assert '"value": 200' in result.stdout
+    assert '"backup.id": "daily"' in result.stdout
+
+
 def test_quiet_says_nothing_but_the_result(
     kafka: KafkaServer, topic: str, tmp_path: Path, folder: Mapping[str, object]
 ) -> None:

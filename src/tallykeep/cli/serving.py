@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 from collections.abc import AsyncIterator, Iterable
@@ -17,9 +18,12 @@ from tallykeep.metrics import Book, Catalogue, Family
 from tallykeep.runtime import families as own
 from tallykeep.runtime.board import Board
 from tallykeep.runtime.health import Health
-from tallykeep.runtime.supervisor import Supervisor
+from tallykeep.runtime.runner import Runner
+from tallykeep.runtime.supervisor import Supervisor, stop_tasks
+from tallykeep.telemetry import families as telemetry_families
 from tallykeep.telemetry.settings import TelemetrySettings
 from tallykeep.telemetry.work import start_telemetry
+from tallykeep.web import families as web_families
 from tallykeep.web.app import MetricsApp
 from tallykeep.web.listener import Listener
 
@@ -33,7 +37,9 @@ async def serve_metrics(
     What OTEL_* variables ask for is sent as well. Raises: ConfigError where the port cannot be had.
     """
     clock, health = SystemClock(), Health()
-    board = Board(Catalogue((*families, *own.FAMILIES)), book, clock)
+    board = Board(
+        Catalogue((*families, *own.FAMILIES, *web_families.FAMILIES, *telemetry_families.FAMILIES)), book, clock
+    )
     book.set(own.BUILD_INFO, 1, version=__version__, python=platform.python_version())
     supervisor = Supervisor(book, clock)
     app = MetricsApp(board, book, clock, health)
@@ -49,6 +55,10 @@ async def serve_metrics(
         await serve_prometheus(stack, settings, app, health)
         stack.push_async_callback(supervisor.stop)
         supervisor.start(started.services)
+        runner = Runner(board, book, clock, health)
+        runner.add(started.collectors)
+        if started.collectors:
+            stack.push_async_callback(stop_tasks, [asyncio.create_task(runner.run(), name="runner")])
         yield url
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tallykeep.errors import ConfigError, TallykeepError
+from tallykeep.runtime.tracing import tracer
 from tallykeep.systems.kafka.backup_request import BackupRequest
 from tallykeep.systems.kafka.display import Display
 from tallykeep.systems.kafka.failures import BadTopics, BadWindow, PreflightRefused
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_tracer = tracer("tallykeep.kafka")
 _UNFINISHED = 1
 _PREFLIGHT = 6
 
@@ -45,8 +47,10 @@ def run_backup(args: argparse.Namespace) -> int:
         figures = BackupFigures(work.book, settings.backup_id, work.clock)
         cluster, brokers = await _counted(figures, work.cluster(settings.source, "source"))
         store = await _counted(figures, work.store("backup", make=True))
-        async with Display("backup", figures, interval=_interval(settings), silent=args.json or args.quiet):
-            result = await back_up(request, cluster, brokers, store, work.clock, figures, work.stop)
+        shown = Display("backup", figures, interval=_interval(settings), silent=args.json or args.quiet)
+        with _tracer.span("backup", {"backup.id": settings.backup_id}):
+            async with shown:
+                result = await back_up(request, cluster, brokers, store, work.clock, figures, work.stop)
         tell(args, backup_json(settings.backup_id, result), backup_lines(result))
         return INTERRUPTED if result.interrupted else _UNFINISHED if result.unfinished else 0
 
@@ -77,8 +81,10 @@ def run_restore(args: argparse.Namespace) -> int:
         if not args.json:
             remark(*finding_lines(plan))
         groups = _group_setter(work, cluster) if request.reset_offsets else None
-        async with Display("restore", figures, interval=_interval(settings), silent=args.json or args.quiet):
-            result = await restore(plan, cluster, brokers, work.clock, figures, work.stop, groups=groups)
+        shown = Display("restore", figures, interval=_interval(settings), silent=args.json or args.quiet)
+        with _tracer.span("restore", {"backup.id": settings.backup_id, "restore.id": plan.id}):
+            async with shown:
+                result = await restore(plan, cluster, brokers, work.clock, figures, work.stop, groups=groups)
         if settings.restore.offset_report and result.offset_map:
             settings.restore.offset_report.write_bytes(result.offset_map.read_bytes())
         tell(args, restore_json(settings.backup_id, result), restore_lines(result))
