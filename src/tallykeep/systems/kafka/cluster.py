@@ -1,110 +1,69 @@
-"""The control plane: topics, configurations, offsets and groups, asked through librdkafka's admin client.
+"""The control plane: topics, configurations, offsets and groups, asked for in parts.
 
-confluent-kafka is wrapped here and nowhere else. Its calls block or answer through futures of its own threads; here
-they are awaited, and come back as plain values. What fails is told in our errors, once: librdkafka's own chatter on
-standard error is off. Large questions are asked in parts, so that no answer is larger than a thousand partitions'.
-Source: librdkafka, CONFIGURATION.md; Apache Kafka protocol guide.
+What comes back are plain values. No question is about more than a thousand partitions, topics or groups, so that
+neither its answer nor what librdkafka holds for it grows with the cluster.
+Source: Apache Kafka protocol guide; KIP-396 (offsets), KIP-339 (configurations), KIP-709 (groups).
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, TopicCollection
 from confluent_kafka import TopicPartition as _TopicPartition
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource, ConfigSource
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
-from tallykeep.errors import ConfigError, Refused, SourceError, Unreachable
+from tallykeep.errors import SourceError
 from tallykeep.runtime.threads import in_thread
-from tallykeep.systems.kafka.connection import CLIENT_ID, Security
+from tallykeep.systems.kafka.admin import Admin, translated
+from tallykeep.systems.kafka.described import ClusterSettings, Committed, Group, PartitionInfo, Topic
 from tallykeep.systems.kafka.places import Place
-from tallykeep.systems.kafka.replies import LEADER_NOT_AVAILABLE, UNKNOWN_TOPIC_OR_PARTITION, failure
+from tallykeep.systems.kafka.replies import (
+    COORDINATOR_AWAY,
+    GROUP_ID_NOT_FOUND,
+    LEADER_NOT_AVAILABLE,
+    UNKNOWN_TOPIC_OR_PARTITION,
+    KafkaRefused,
+    failure,
+)
 from tallykeep.systems.kafka.segment import NO_TOPIC_ID
 
 __all__ = ["Cluster", "ClusterSettings", "Committed", "Group", "PartitionInfo", "Place", "Topic"]
 
 T = TypeVar("T")
-K = TypeVar("K")
 At = Literal["earliest", "latest", "latest_committed"] | int
 
 _PART = 1000  # partitions, topics or groups in one request
+_HALF = (1 << 64) - 1  # of a topic id; its halves come as signed numbers
+_AGAIN = 0.2  # seconds between two tries
 _LED_WITHIN = 30.0  # seconds until a new topic's partitions have leaders
-_silent = logging.getLogger(f"{__name__}.librdkafka")
-_silent.setLevel(logging.CRITICAL + 1)
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterSettings:
-    """Where a cluster is and how to come to it."""
-
-    bootstrap: tuple[str, ...]  # HOST:PORT of some of its brokers
-    security: Security = field(default_factory=Security)
-    timeout: float = 30.0  # seconds for one question
-
-
-class PartitionInfo(NamedTuple):
-    """A partition as the cluster has it now."""
-
-    number: int
-    leader: int  # broker id; -1: none
-    replicas: int
-
-
-class Topic(NamedTuple):
-    """A topic as the cluster has it now."""
-
-    name: str
-    topic_id: str  # 32 hex digits; zeros where the broker has none
-    internal: bool
-    partitions: tuple[PartitionInfo, ...]
-
-
-class Committed(NamedTuple):
-    """What a group has committed for a partition."""
-
-    offset: int  # of the next record it reads
-    metadata: str = ""
-    leader_epoch: int = -1  # -1: not known
-
-
-class Group(NamedTuple):
-    """A consumer group."""
-
-    name: str
-    state: str  # Stable, Empty, Dead, PreparingRebalance, CompletingRebalance, Unknown
-    protocol_type: str
-    members: int
 
 
 class Cluster:
     """An open control plane. Everything may be called from many tasks at once."""
 
-    def __init__(self, settings: ClusterSettings, client: AdminClient) -> None:
-        self.name = ",".join(settings.bootstrap)
+    def __init__(self, admin: Admin) -> None:
+        self.name = admin.name
         self.cluster_id = ""
         self.brokers: dict[int, tuple[str, int]] = {}
-        self._client = client
-        self._timeout = settings.timeout
+        self._admin = admin
+        self._timeout = admin.timeout
 
     @classmethod
     async def open(cls, settings: ClusterSettings) -> Cluster:
         """Connect and look around. Raises: Unreachable; Refused where one does not trust the other; ConfigError."""
-        told: list[KafkaError] = []
-        cluster = cls(settings, _client(settings, told.append))
+        cluster = cls(await in_thread(Admin, settings))
         try:
             await cluster._look()
-        except SourceError as error:
-            await in_thread(cluster._client.poll, 0.1)  # brings what librdkafka said on the way
-            raise _blamed(told, cluster.name) or error from None
+        except BaseException:
+            await cluster.close()
+            raise
         return cluster
 
     async def topics(self) -> dict[str, Topic]:
@@ -137,55 +96,41 @@ class Cluster:
         found: dict[Place, int] = {}
         for part in _parts(places):
             asked = {_TopicPartition(*place): _spec(at) for place in part}
-            answers = self._client.list_offsets(asked, isolation_level=level, request_timeout=self._timeout)
-            for where, answer in (await self._all(answers, "ListOffsets")).items():
+            answers = self._admin.client.list_offsets(asked, isolation_level=level, request_timeout=self._timeout)
+            for where, answer in (await self._led_by(part, answers)).items():
                 found[Place(where.topic, where.partition)] = answer.offset
         if isinstance(at, int) and (beyond := [place for place, offset in found.items() if offset < 0]):
             found |= await self.offsets(beyond, "latest")
         return found
 
     async def groups(self) -> list[Group]:
-        """Every consumer group."""
-        listed = await self._one(self._client.list_consumer_groups(request_timeout=self._timeout), "ListGroups")
-        if listed.errors and not listed.valid:
-            raise _translated(listed.errors[0].args[0], f"{self.name}: ListGroups")
-        found: list[Group] = []
-        for part in _parts(group.group_id for group in listed.valid):
-            answers = self._client.describe_consumer_groups(list(part), request_timeout=self._timeout)
-            found += [_group(name, group) for name, group in (await self._all(answers, "DescribeGroups")).items()]
-        return found
+        """Every consumer group. Raises: SourceErrors, also where one broker does not name its own."""
+        listing = self._admin.client.list_consumer_groups(request_timeout=self._timeout)
+        listed = await self._admin.one(listing, "ListGroups")
+        for error in listed.errors:
+            raise translated(error.args[0], f"{self.name}: ListGroups")
+        found: list[Group | None] = []
+        for part in _parts(sorted({group.group_id for group in listed.valid})):
+            found += await self._settled(partial(self._groups, part))
+        return [group for group in found if group]
 
     async def group(self, name: str) -> Group:
         """One group; one that does not exist is Dead and has no members."""
-        answers = self._client.describe_consumer_groups([name], request_timeout=self._timeout)
-        try:
-            return _group(name, (await self._all(answers, "DescribeGroups"))[name])
-        except Refused as error:
-            if getattr(error, "kafka_code", 0) == KafkaError.GROUP_ID_NOT_FOUND:
-                return Group(name, "Dead", "", 0)
-            raise
+        [found] = await self._settled(partial(self._groups, [name]))
+        return found or Group(name, "Dead", "", 0)
 
     async def group_offsets(self, group: str) -> dict[Place, Committed]:
-        """What the group has committed, for every partition of every topic."""
-        asked = [ConsumerGroupTopicPartitions(group)]
-        answers = self._client.list_consumer_group_offsets(asked, request_timeout=self._timeout)
-        found = (await self._all(answers, f"OffsetFetch of group {group}"))[group].topic_partitions or []
-        return {
-            Place(one.topic, one.partition): Committed(one.offset, one.metadata or "", _epoch(one.leader_epoch))
-            for one in found
-            if one.offset >= 0 and one.error is None
-        }
+        """What the group has committed, for every partition of every topic that is there."""
+        return await self._settled(partial(self._group_offsets, group))
 
     async def commit_offsets(self, group: str, offsets: Mapping[Place, Committed]) -> dict[Place, str]:
         """Set what the group, which must not be active, reads next. What went wrong, by partition; "" for nothing.
 
         Raises: SourceErrors where the whole request fails.
         """
-        wanted = [_wanted(place, committed) for place, committed in offsets.items()]
-        asked = [ConsumerGroupTopicPartitions(group, wanted)]
-        answers = self._client.alter_consumer_group_offsets(asked, request_timeout=self._timeout)
-        done = (await self._all(answers, f"OffsetCommit of group {group}"))[group].topic_partitions or []
-        return {Place(one.topic, one.partition): one.error.str() if one.error else "" for one in done}
+        if not offsets:
+            return {}
+        return await self._settled(partial(self._commit_offsets, group, offsets))
 
     async def create_topic(
         self, name: str, partitions: int, replication_factor: int, configs: Mapping[str, str],
@@ -193,8 +138,8 @@ class Cluster:
     ) -> None:  # fmt: skip
         """Make a topic; returns when every partition has a leader. Raises: SourceErrors."""
         topic = NewTopic(name, num_partitions=partitions, replication_factor=replication_factor, config=dict(configs))
-        answers = self._client.create_topics([topic], request_timeout=self._timeout, validate_only=validate_only)
-        await self._all(answers, f"CreateTopics of {name}")
+        answers = self._admin.client.create_topics([topic], request_timeout=self._timeout, validate_only=validate_only)
+        await self._admin.all(answers, f"CreateTopics of {name}")
         if not validate_only:
             await self._led(name, partitions)
 
@@ -211,121 +156,121 @@ class Cluster:
         ]
         if changes:
             resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=changes)
-            answers = self._client.incremental_alter_configs([resource], request_timeout=self._timeout)
-            await self._all(answers, f"IncrementalAlterConfigs of {topic}")
+            answers = self._admin.client.incremental_alter_configs([resource], request_timeout=self._timeout)
+            await self._admin.all(answers, f"IncrementalAlterConfigs of {topic}")
 
     async def close(self) -> None:
-        """Idempotent. librdkafka closes its connections when the client is forgotten."""
+        """Idempotent."""
+        await self._admin.close()
 
-    async def _look(self, topic: str | None = None) -> Any:
-        """Fresh metadata of the cluster, with all topics or one."""
-        try:
-            metadata = await in_thread(self._client.list_topics, topic, timeout=self._timeout)
-        except KafkaException as error:
-            raise _translated(error.args[0], self.name) from None
+    async def _look(self) -> Any:
+        """Fresh metadata of the cluster."""
+        metadata = await self._admin.metadata()
         self.cluster_id = str(metadata.cluster_id)
         self.brokers = {broker.id: (str(broker.host), broker.port) for broker in metadata.brokers.values()}
         return metadata
 
-    async def _topic_ids(self, names: Sequence[str]) -> dict[str, str]:
-        answers = self._client.describe_topics(TopicCollection(list(names)), request_timeout=self._timeout)
-        found: dict[str, str] = {}
-        for name, future in answers.items():
+    async def _groups(self, names: Sequence[str]) -> list[Group | None]:
+        """Each of them; None for one that is gone."""
+        answers = self._admin.client.describe_consumer_groups(list(names), request_timeout=self._timeout)
+        found: list[Group | None] = []
+        for name, answer in answers.items():
+            described = await self._unless(GROUP_ID_NOT_FOUND, answer, f"DescribeGroups of {name}")
+            group = _group(name, described) if described else None
+            found.append(group if group and group.state != "Dead" else None)
+        return found
+
+    async def _group_offsets(self, group: str) -> dict[Place, Committed]:
+        asked = [ConsumerGroupTopicPartitions(group)]
+        what = f"OffsetFetch of group {group}"
+        answers = self._admin.client.list_consumer_group_offsets(asked, request_timeout=self._timeout)
+        found = (await self._admin.all(answers, what))[group].topic_partitions or []
+        for one in found:
+            if one.error is not None and one.error.code() != UNKNOWN_TOPIC_OR_PARTITION:
+                raise translated(one.error, f"{self.name}: {what}, {one.topic}-{one.partition}")
+        return {
+            Place(one.topic, one.partition): Committed(one.offset, one.metadata or "", _epoch(one.leader_epoch))
+            for one in found
+            if one.offset >= 0 and one.error is None
+        }
+
+    async def _commit_offsets(self, group: str, offsets: Mapping[Place, Committed]) -> dict[Place, str]:
+        wanted = [_wanted(place, committed) for place, committed in offsets.items()]
+        asked = [ConsumerGroupTopicPartitions(group, wanted)]
+        answers = self._admin.client.alter_consumer_group_offsets(asked, request_timeout=self._timeout)
+        done = (await self._admin.all(answers, f"OffsetCommit of group {group}"))[group].topic_partitions or []
+        return {Place(one.topic, one.partition): one.error.str() if one.error else "" for one in done}
+
+    async def _settled(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What is answered once the group's coordinator is ready: it may just have started, or moved."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._timeout
+        while True:
             try:
-                described = await asyncio.wrap_future(future)
-            except KafkaException as error:
-                if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:  # deleted since
-                    continue
-                raise _translated(error.args[0], f"{self.name}: DescribeTopics of {name}") from None
-            id = described.topic_id
-            bits = (id.get_most_significant_bits() << 64) | (id.get_least_significant_bits() & (1 << 64) - 1)
-            found[name] = f"{bits & (1 << 128) - 1:032x}"
+                return await ask()
+            except KafkaRefused as error:
+                if error.kafka_code not in COORDINATOR_AWAY or loop.time() > end:
+                    raise
+                await asyncio.sleep(_AGAIN)
+
+    async def _topic_ids(self, names: Sequence[str]) -> dict[str, str]:
+        """As 32 hex digits; topics deleted since are left out."""
+        answers = self._admin.client.describe_topics(TopicCollection(list(names)), request_timeout=self._timeout)
+        found: dict[str, str] = {}
+        for name, answer in answers.items():
+            described = await self._unless(UNKNOWN_TOPIC_OR_PARTITION, answer, f"DescribeTopics of {name}")
+            if described:
+                found[name] = _hex(described.topic_id)
         return found
 
     async def _configs(self, topics: Iterable[str], keep: Callable[[Any], bool]) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
         for part in _parts(topics):
             resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in part]
-            answers = self._client.describe_configs(resources, request_timeout=self._timeout)
-            for resource, entries in (await self._all(answers, "DescribeConfigs")).items():
+            answers = self._admin.client.describe_configs(resources, request_timeout=self._timeout)
+            for resource, entries in (await self._admin.all(answers, "DescribeConfigs")).items():
                 found[resource.name] = {
                     name: entry.value for name, entry in entries.items() if keep(entry) and entry.value is not None
                 }
         return found
 
     async def _led(self, name: str, partitions: int) -> None:
-        """Wait until every partition of a new topic has a leader.
-
-        It is the topic's metadata that is asked for: librdkafka remembers for seconds that a topic was not there, and
-        asks for offsets nobody whom it does not know.
-        """
+        """Wait until every partition of a new topic answers."""
+        places = [Place(name, number) for number in range(partitions)]
         end = asyncio.get_running_loop().time() + _LED_WITHIN
         while True:
-            found = _partitions((await self._look(name)).topics[name])
-            if len(found) >= partitions and all(partition.leader >= 0 for partition in found):
+            try:
+                await self.offsets(places, "latest")
+            except SourceError as error:
+                if error.retry is None or asyncio.get_running_loop().time() > end:
+                    raise
+                await asyncio.sleep(_AGAIN)
+            else:
                 return
-            if asyncio.get_running_loop().time() > end:
-                raise failure(LEADER_NOT_AVAILABLE, f"{self.name}: {name}, {_LED_WITHIN:g} s after it was made")
-            await asyncio.sleep(0.1)
 
-    async def _all(self, answers: Mapping[K, Future[Any]], what: str) -> dict[K, Any]:
-        """What each future gives."""
-        return {key: await self._one(future, what) for key, future in answers.items()}
-
-    async def _one(self, answer: Future[T], what: str) -> T:
+    async def _led_by(self, places: Sequence[Place], answers: Mapping[Any, Any]) -> dict[Any, Any]:
+        """The answers to ListOffsets. Without any leader to ask, librdkafka does not say why; this does."""
         try:
-            return await asyncio.wrap_future(answer)
-        except KafkaException as error:
-            raise _translated(error.args[0], f"{self.name}: {what}") from None
+            return await self._admin.all(answers, "ListOffsets")
+        except KafkaRefused as error:
+            if error.kafka_code != LEADER_NOT_AVAILABLE:
+                raise
+        names = sorted({place.topic for place in places})
+        described = self._admin.client.describe_topics(TopicCollection(names), request_timeout=self._timeout)
+        topics = await self._admin.all(described, "DescribeTopics")
+        for place in places:
+            if not any(found.id == place.partition for found in topics[place.topic].partitions):
+                raise failure(UNKNOWN_TOPIC_OR_PARTITION, f"{self.name}: ListOffsets of {place}")
+        raise failure(LEADER_NOT_AVAILABLE, f"{self.name}: ListOffsets of {', '.join(names)}")
 
-
-def _client(settings: ClusterSettings, told: Callable[[KafkaError], object]) -> AdminClient:
-    how = settings.security
-    config: dict[str, Any] = {
-        "bootstrap.servers": ",".join(settings.bootstrap),
-        "client.id": CLIENT_ID,
-        "security.protocol": how.protocol,
-        "socket.timeout.ms": int(settings.timeout * 1000),
-        "log_level": 0,
-        "error_cb": told,
-    }
-    if how.protocol.startswith("SASL"):
-        config |= {
-            "sasl.mechanism": how.mechanism,
-            "sasl.username": how.username,
-            "sasl.password": how.password.reveal(),
-        }
-    files = {
-        "ssl.ca.location": how.ca_file,
-        "ssl.certificate.location": how.certificate_file,
-        "ssl.key.location": how.key_file or how.certificate_file,
-    }
-    if how.uses_tls:
-        config |= {name: str(path) for name, path in files.items() if path is not None}
-    try:
-        return AdminClient(config, logger=_silent)
-    except KafkaException as error:
-        raise ConfigError(f"Kafka's client cannot be set up: {error.args[0].str()}") from None
-
-
-def _blamed(told: Iterable[KafkaError], name: str) -> SourceError | None:
-    """What librdkafka said on the way to its time-out: the reason, where its answer is only that nothing came."""
-    for error in told:
-        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
-            return Refused(f"{name}: Kafka and this client do not trust each other: {error.str()}")
-    return None
-
-
-def _translated(error: KafkaError, what: str) -> SourceError:
-    """What an error of librdkafka comes to: its own codes are negative."""
-    code = error.code()
-    if code >= 0 or code == KafkaError.UNKNOWN:
-        return failure(code, what)
-    if code == KafkaError._NOENT:  # "no leaders found"
-        return failure(UNKNOWN_TOPIC_OR_PARTITION, what)
-    if code in (KafkaError._AUTHENTICATION, KafkaError._SSL):
-        return Refused(f"{what}: Kafka and this client do not trust each other: {error.str()}")
-    return Unreachable(f"{what}: Kafka gave no answer: {error.str()}. Check the brokers' addresses and the network.")
+    async def _unless(self, code: int, answer: Any, what: str) -> Any:
+        """What the future gives; None where the broker answers `code`."""
+        try:
+            return await self._admin.one(answer, what)
+        except KafkaRefused as error:
+            if error.kafka_code == code:
+                return None
+            raise
 
 
 def _parts(many: Iterable[T]) -> Iterator[Sequence[T]]:
@@ -346,8 +291,9 @@ def _spec(at: At) -> Any:
     return OffsetSpec.earliest() if at == "earliest" else OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
-def _change(name: str, value: str | None, operation: AlterConfigOpType) -> ConfigEntry:
-    return ConfigEntry(name, value, incremental_operation=operation)
+def _hex(topic_id: Any) -> str:
+    high, low = topic_id.get_most_significant_bits(), topic_id.get_least_significant_bits()
+    return f"{(high & _HALF) << 64 | low & _HALF:032x}"
 
 
 def _group(name: str, found: Any) -> Group:
