@@ -80,7 +80,7 @@ class Receiving:
 
     def until(self, held: Callable[[Archiver], bool], timeout: float = 30.0) -> None:
         """Wait until something is true of the archive."""
-        wait(lambda: held(self.archiver), timeout, lambda: f"{self.archiver.durable} {self.errors}")
+        wait(lambda: held(self.archiver), timeout, lambda: f"{self.archiver.durable} {self.errors[-2:]}")
 
     def _run(self) -> None:
         while True:

@@ -13,6 +13,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from psycopg import OperationalError, ProgrammingError, pq
@@ -149,6 +150,8 @@ class Connection:
         if result is None or result.status not in (pq.ExecStatus.COPY_BOTH, pq.ExecStatus.TUPLES_OK):
             raise Malformed(f"PostgreSQL at {self.where} did not begin to stream WAL.")
         self._ended = None if result.status == pq.ExecStatus.COPY_BOTH else _next_timeline(result)
+        while self._ended is not None and self._result() is not None:
+            pass
 
     def take(self) -> Arrived | Keepalive | Ended | None:
         """The next message that is there, without waiting; None when there is none.
@@ -200,7 +203,8 @@ class Connection:
 
     def _finish(self) -> Ended:
         """End our side of the copy, and read what the server says of its own."""
-        self._guarded(self._conn.put_copy_end)
+        with suppress(OperationalError):  # an error has ended the copy already, and is read next
+            self._conn.put_copy_end()
         result, ended = self._result(), Ended(0, LSN(0))
         while result is not None:
             if result.status == pq.ExecStatus.TUPLES_OK:
@@ -217,7 +221,11 @@ class Connection:
             self._guarded(self._conn.consume_input)
         result = self._conn.get_result()
         if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
-            raise self._failed(result)
+            error = self._failed(result)
+            with suppress(SourceError):  # what follows an error says nothing new, and must be read
+                while self._result() is not None:
+                    pass
+            raise error
         return result
 
     def _failed(self, result: pq.abc.PGresult) -> SourceError:
