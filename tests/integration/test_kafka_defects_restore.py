@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -138,9 +138,9 @@ class Losing(Brokers):
 
     async def request(
         self, address: Address, lane: int, api_key: int, version: int, body: bytes | Sequence[bytes | memoryview],
-        *, timeout: float = 60.0,
+        *, timeout: float = 60.0, check: Callable[[], None] | None = None,
     ) -> memoryview:  # fmt: skip
-        answer = await super().request(address, lane, api_key, version, body, timeout=timeout)
+        answer = await super().request(address, lane, api_key, version, body, timeout=timeout, check=check)
         if api_key == PRODUCE:
             self.lost += 1
             if self.lost % 3 == 0:

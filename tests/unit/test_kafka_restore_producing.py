@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -32,6 +32,8 @@ class Cluster:
     logs: dict[Place, list[bytes]] = field(default_factory=lambda: {place: [] for place in PLACES})
     leaders: dict[Place, int] = field(default_factory=lambda: dict.fromkeys(PLACES, 0))
     errors: dict[Place, list[int]] = field(default_factory=dict)  # codes to answer with, once each
+    forgotten: dict[Place, int] = field(default_factory=dict)  # batches of whose producer nothing is known any more
+    connections: list[int] = field(default_factory=lambda: [0, 0])
     under_way: int = 0
     most: int = 0
 
@@ -39,27 +41,46 @@ class Cluster:
         await asyncio.sleep(0)
         return ("broker", self.leaders[place])
 
+    async def position(self, place: Place) -> int:
+        await asyncio.sleep(0)
+        if self.dice.random() < self.faults:
+            raise Unreachable("nobody knows")
+        return STINT.start + sum(only(data).header.record_count for data in self.logs[place])
+
     async def request(
         self, address: Address, lane: int, api_key: int, version: int, body: bytes | Sequence[bytes | memoryview],
-        *, timeout: float,
+        *, timeout: float, check: Callable[[], None] | None = None,
     ) -> memoryview:  # fmt: skip
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
+            connection = self.connections[address[1]]
             await asyncio.sleep(0)
+            if connection != self.connections[address[1]]:
+                raise Unreachable("an earlier one has broken the connection")
+            if check:
+                check()
             return self._answer(address[1], body if isinstance(body, bytes) else b"".join(body))
         finally:
             self.under_way -= 1
 
+    def _break(self, broker: int) -> None:
+        """What is under way is lost; a broker that starts again has forgotten who wrote."""
+        self.connections[broker] += 1
+        if self.dice.random() < 0.5:
+            self.forgotten |= {place: len(self.logs[place]) for place in PLACES if self.leaders[place] == broker}
+
     def _answer(self, broker: int, body: bytes) -> memoryview:
         if self.dice.random() < self.faults:
+            self._break(broker)
             raise Unreachable("before it arrived")
         out = []
         for place, data in parsed(body):
-            if self.dice.random() < self.faults:
+            if self.dice.random() < self.faults and len(self.logs[place]) > self.forgotten.get(place, 0):
                 self.leaders[place] ^= 1
             out.append((place, *self._append(broker, place, data)))
         if self.dice.random() < self.faults:
+            self._break(broker)
             raise Unreachable("the answer was lost")
         return answered(out)
 
@@ -70,13 +91,13 @@ class Cluster:
         if planned := self.errors.get(place):
             return planned.pop(0), -1
         log, sequence = self.logs[place], only(data).header.base_sequence
-        known = {only(old).header.base_sequence: index for index, old in enumerate(log)}
-        if sequence in list(known)[-5:]:
+        known = {only(old).header.base_sequence for old in log[self.forgotten.get(place, 0) :]}
+        if sequence in sorted(known)[-5:]:
             return 0, STINT.start + sequence
-        if sequence != sum(only(old).header.record_count for old in log):
+        if known and sequence != sum(only(old).header.record_count for old in log):
             return (replies.DUPLICATE_SEQUENCE if sequence in known else replies.OUT_OF_ORDER_SEQUENCE), -1
         log.append(data)
-        return 0, STINT.start + sequence
+        return 0, STINT.start + sum(only(old).header.record_count for old in log[:-1])
 
 
 def parsed(body: bytes) -> list[tuple[Place, bytes]]:
@@ -125,7 +146,9 @@ async def send(cluster: Cluster, count: int, patience: float = 60.0) -> tuple[di
     def retried(_: Place, error: SourceError | RestoreError) -> None:
         again.append(error.code)
 
-    async with Producing(cluster, cluster, Quick(), patience=patience, done=note, retried=retried) as producing:
+    async with Producing(
+        cluster, cluster, Quick(), patience=patience, position=cluster.position, done=note, retried=retried
+    ) as producing:
 
         async def one(place: Place) -> None:
             lane = producing.lane(place)
@@ -152,7 +175,7 @@ async def test_many_partitions_share_requests() -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 async def test_each_record_once(seed: int) -> None:
-    """Requests and answers get lost and leaders change, and still each record is there once, in order."""
+    """Requests and answers get lost, leaders change and forget, and still each record is there once, in order."""
     cluster = Cluster(random.Random(seed), faults=0.15)
     done, again = await send(cluster, 25)
     assert done == dict.fromkeys(PLACES, 75)

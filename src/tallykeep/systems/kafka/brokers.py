@@ -7,7 +7,7 @@ opened, and are answered in that order. Lanes exist so that a large answer does 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tallykeep.errors import SourceError
 from tallykeep.systems.kafka.connection import Connection, Security
@@ -27,13 +27,18 @@ class Brokers:
 
     async def request(
         self, address: Address, lane: int, api_key: int, version: int, body: bytes | Sequence[bytes | memoryview],
-        *, timeout: float = 60.0,
+        *, timeout: float = 60.0, check: Callable[[], None] | None = None,
     ) -> memoryview:  # fmt: skip
-        """The body of the answer. Raises: Unreachable, Refused, Malformed; the next request opens a new connection."""
+        """The body of the answer. Raises: Unreachable, Refused, Malformed; the next request opens a new connection.
+
+        `check` is called when the request's turn has come, just before it is sent; what it raises ends it.
+        """
         line = (address, lane)
         turn = self._turns.setdefault(line, asyncio.Lock())  # fair: who came first goes first
         async with turn:
             connection = await self._connection(line)
+            if check:
+                check()
             answer = connection.send(api_key, version, body)
         try:
             return await connection.receive(answer, timeout=timeout)

@@ -1,26 +1,29 @@
 """Batches produced: many partitions in a request, five requests under way with each broker, each record once.
 
 A lane is one target partition. Its batches go out in order under consecutive sequences, so that a broker tells a
-batch that comes again (it is answered as before) from one that comes too early (it is refused). So a lane that met an
-error sends everything again that was not answered, as it is, until the deadline. Every answer is held against the
-offset that the batch was to get: another one means that somebody else writes to the partition, and ends the restore.
-Source: Apache Kafka, ProducerStateManager; KIP-98.
+batch that comes again (it is answered as before) from one that comes too early (it is refused). But a broker forgets
+producers by the timestamps of their records: after a restart, and every ten minutes, it knows nothing of one whose
+records are older than a day, and would take any batch, and take it twice. So a lane that met an error first asks where
+its partition ends, and sends again what is not there, one batch alone until the broker knows its sequence. Every answer
+is held against the offset that the batch was to get: another one means that somebody else writes to the partition,
+and ends the restore.
+Source: Apache Kafka, ProducerStateManager (isProducerExpired, removeExpiredProducers); KIP-98.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
 from tallykeep.clock import Clock
-from tallykeep.errors import RestoreError, SourceError
+from tallykeep.errors import RestoreError, SourceError, Unreachable
 from tallykeep.runtime.backoff import Backoff
 from tallykeep.systems.kafka.places import Place
 from tallykeep.systems.kafka.replies import failure
-from tallykeep.systems.kafka.restoring.outgoing import Outgoing
+from tallykeep.systems.kafka.restoring.outgoing import Outgoing, unexpected_end
 from tallykeep.systems.kafka.steps import reached
 from tallykeep.systems.kafka.wire.produce import API_KEY, VERSION, Produced, produce_request, produce_response
 
@@ -36,9 +39,9 @@ class Requests(Protocol):
 
     async def request(
         self, address: Address, lane: int, api_key: int, version: int,
-        body: bytes | Sequence[bytes | memoryview], *, timeout: float,
+        body: bytes | Sequence[bytes | memoryview], *, timeout: float, check: Callable[[], None] | None = None,
     ) -> memoryview:  # fmt: skip
-        """The body of the answer."""
+        """The body of the answer; `check` is called just before the request is sent, and may raise."""
         ...
 
 
@@ -50,6 +53,9 @@ class Leaders(Protocol):
         ...
 
 
+Position = Callable[[Place], Awaitable[int]]  # where a partition ends, once nothing more can come of what was sent
+
+
 class Lane:
     """One target partition: what waits, and what was sent and not answered."""
 
@@ -59,6 +65,7 @@ class Lane:
         self._queue: deque[Outgoing] = deque()
         self._queued = 0  # bytes
         self._under_way: deque[Outgoing] = deque()
+        self._known = False  # whether the broker knows our sequences: else it would take the second batch for the first
         self._unanswered = 0  # batches sent since the last error was settled
         self._failure: SourceError | RestoreError | None = None
         self._changed = asyncio.Event()
@@ -68,7 +75,9 @@ class Lane:
 
     def may_send(self, post: _Post) -> bool:
         """Whether there is something that can go now, by that post and no other."""
-        return bool(self._queue) and self._failure is None and self._post is post
+        if not self._queue or self._failure is not None or self._post is not post:
+            return False
+        return self._known or not self._under_way
 
     def next(self) -> Outgoing:
         """Take the next batch: it is under way."""
@@ -101,7 +110,12 @@ class Lane:
     def answered(self, one: Outgoing, result: Produced) -> None:
         """A broker's word on a batch."""
         self._unanswered -= 1
-        if self._failure is None:
+        if not result.error and result.base_offset != one.offset:
+            self._failure = RestoreError(
+                f"{self.place}: records that were to get offset {one.offset} got {result.base_offset}: something else "
+                "writes to it. Stop that, delete the topic and the state of this restore, and begin again."
+            )
+        elif self._failure is None:
             self._judge(one, result)
         self._changed.set()
 
@@ -116,16 +130,14 @@ class Lane:
             self._failure = failure(
                 result.error, f"{self.place}: {result.message}" if result.message else str(self.place)
             )
-        elif result.base_offset != one.offset:
-            self._failure = RestoreError(
-                f"{self.place}: records that were to get offset {one.offset} got {result.base_offset}: something else "
-                "writes to it. Stop that, delete the topic and the state of this restore, and begin again."
-            )
         else:
             self._under_way.popleft()
             self._failing_since = None
             self._backoff.reset()
             self._producing.done(self.place, one)
+            if not self._known and self._post:
+                self._known = True
+                self._post.offer(self)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while True:
@@ -133,8 +145,8 @@ class Lane:
                 await self._recover(self._failure)
             elif self._failure is None and condition():
                 return
-            self._changed.clear()
-            if self._failure is None or self._unanswered:
+            else:
+                self._changed.clear()
                 await self._changed.wait()
 
     async def _recover(self, error: SourceError | RestoreError) -> None:
@@ -147,11 +159,26 @@ class Lane:
             raise error
         self._producing.retried(self.place, error)
         await clock.sleep(self._backoff.delay())
+        try:
+            self._drop(await self._producing.position(self.place))
+        except SourceError as problem:
+            self._failure = problem
+            return
         self._queue.extendleft(reversed(self._under_way))
         self._queued += sum(one.size for one in self._under_way)
         self._under_way.clear()
-        self._failure = None
+        self._failure, self._known = None, False
         await self._offer(again=True)
+
+    def _drop(self, end: int) -> None:
+        """What lies before the partition's end has arrived, though nobody said so."""
+        while self._under_way and self._under_way[0].end <= end:
+            self._producing.done(self.place, self._under_way.popleft())
+        expected = self._under_way[0] if self._under_way else None
+        if expected and end > expected.offset:
+            raise RestoreError(f"{self.place}: {unexpected_end(end, expected)}")
+        if expected and end < expected.offset:
+            raise SourceError(f"{self.place}: it ends at {end}, and {expected.offset} had been reached.", retry=1.0)
 
     async def _offer(self, *, again: bool = False) -> None:
         """Let the leader's post know."""
@@ -171,12 +198,14 @@ class Producing:
 
     def __init__(
         self, requests: Requests, leaders: Leaders, clock: Clock, *, timeout: float = 30.0, patience: float = 300.0,
-        done: Callable[[Place, Outgoing], None], retried: Callable[[Place, SourceError | RestoreError], None],
+        position: Position, done: Callable[[Place, Outgoing], None],
+        retried: Callable[[Place, SourceError | RestoreError], None],
     ) -> None:  # fmt: skip
         """`timeout`: seconds for a request; `patience`: seconds for which a lane goes on trying."""
         self.clock = clock
         self.timeout = timeout
         self.patience = patience
+        self.position = position
         self.done = done
         self.retried = retried
         self.requests = requests
@@ -200,7 +229,7 @@ class Producing:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for post in self._posts.values():
+        for post in list(self._posts.values()):
             await post.close()
 
 
@@ -213,6 +242,7 @@ class _Post:
         self._ready: deque[Lane] = deque()
         self._listed: set[Place] = set()
         self._exchanges: set[asyncio.Task[None]] = set()
+        self._broken = False  # whether the connection was lost, or closed for want of an answer
 
     def offer(self, lane: Lane) -> None:
         """The lane has batches."""
@@ -228,11 +258,21 @@ class _Post:
         await asyncio.gather(*self._exchanges, return_exceptions=True)
 
     def _send(self) -> None:
-        while self._ready and len(self._exchanges) < UNDER_WAY:
+        """Send what can go; after a request without an answer nothing, until every other one has its end too.
+
+        They were on one connection: what a lane sent on it is lost with it, and must not be overtaken on a new one.
+        """
+        self._broken = self._broken and bool(self._exchanges)
+        while not self._broken and self._ready and len(self._exchanges) < UNDER_WAY:
             if picked := self._pick():
                 task = asyncio.create_task(self._exchange(picked))
                 self._exchanges.add(task)
                 task.add_done_callback(self._finished)
+
+    def _check(self) -> None:
+        """Raises: Unreachable where an earlier request was lost, which this one would overtake."""
+        if self._broken:
+            raise Unreachable(f"{self._address[0]}:{self._address[1]}: the connection was lost.")
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._exchanges.discard(task)
@@ -260,9 +300,12 @@ class _Post:
         wait = self._producing.timeout + 5
         reached("restore request sent")
         try:
-            data = await self._producing.requests.request(self._address, 0, API_KEY, VERSION, body, timeout=wait)
+            data = await self._producing.requests.request(
+                self._address, 0, API_KEY, VERSION, body, timeout=wait, check=self._check
+            )
             results = {Place(found.topic, found.partition): found for found in produce_response(data)}
         except SourceError as error:
+            self._broken = True
             for lane, _ in picked.values():
                 lane.failed(error)
             return

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tallykeep.clock import Clock
 from tallykeep.errors import Conflict, RestoreError, StoreError, TallykeepError
@@ -23,11 +23,11 @@ from tallykeep.systems.kafka.places import Place
 from tallykeep.systems.kafka.producing import Lane, Producing
 from tallykeep.systems.kafka.restore_plan import Figures, PlannedPartition, RestorePlan
 from tallykeep.systems.kafka.restore_state import PartitionState, Phase, RestoreState, StateFolder
-from tallykeep.systems.kafka.restoring.outgoing import Outgoing, Stint
-from tallykeep.systems.kafka.restoring.resuming import ends_of, forgotten, new_producer_id, settle
-from tallykeep.systems.kafka.restoring.stream import PartitionStream, unexpected_end
+from tallykeep.systems.kafka.restoring.outgoing import Outgoing, Stint, unexpected_end
+from tallykeep.systems.kafka.restoring.resuming import certain_end, ends_of, forgotten, new_producer_id, settle
+from tallykeep.systems.kafka.restoring.stream import PartitionStream
 from tallykeep.systems.kafka.restoring.targets import LeaderBook, check_same, finish, intentions, prepare
-from tallykeep.systems.kafka.restoring.tasks import at_once
+from tallykeep.systems.kafka.restoring.tasks import at_once, patiently
 from tallykeep.systems.kafka.snapshot import Snapshot
 from tallykeep.systems.kafka.steps import RestoreStep, reached
 from tallykeep.systems.kafka.verify import Reader, compare
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from tallykeep.systems.kafka.cluster import Cluster
 
 
+_PATIENCE = 60.0  # seconds for which the cluster is asked again, where that may help
+_T = TypeVar("_T")
 _STEPS: dict[Phase, RestoreStep] = {
     "begun": "restore begun",
     "data_in": "restore data_in",
@@ -122,7 +124,7 @@ class _Restore:
         elif not self._state.has("put_back"):
             await check_same(self._state, self._cluster)
         if not self._state.has("data_in"):
-            self._ends = await ends_of(self._cluster, self._partitions)
+            self._ends = await self._patiently(self._ends_now)
         if not self._state.has("data_in") and not await self._bring_in():
             self.result.interrupted = True
             return
@@ -161,7 +163,7 @@ class _Restore:
             self._map.begin(place, route.target, self._state.partitions[route.target].stints[0].start)
         async with Producing(
             self._brokers, self._leaders, self._clock, timeout=self._request.produce_timeout,
-            done=self._done, retried=lambda _, error: self._figures.retried(error.code),
+            position=self._position, done=self._done, retried=lambda _, error: self._figures.retried(error.code),
         ) as producing:  # fmt: skip
             work = (self._send(route, producing.lane(route.target)) for route in self._plan.routes)
             await at_once(work, self._request.max_concurrent_partitions)
@@ -207,12 +209,12 @@ class _Restore:
     async def _conclude(self) -> None:
         """What comes once the data is in."""
         if self._request.verify and not self._state.has("verified"):
-            self._ends = await ends_of(self._cluster, self._partitions)
+            self._ends = await self._patiently(self._ends_now)
             work = (self._compare(route) for route in self._plan.routes)
             self.result.verified = sum(await at_once(work, self._request.max_concurrent_partitions))
             await self._advance("verified")
         if not self._state.has("put_back"):
-            await finish(self._state, self._cluster)
+            await self._patiently(lambda: finish(self._state, self._cluster))
             await self._advance("put_back")
         await self._publish()
 
@@ -246,6 +248,13 @@ class _Restore:
         await self._folder.save(self._state)
         reached(_STEPS[phase])
 
+    async def _ends_now(self) -> dict[Place, int]:
+        await self._cluster.topics()  # who leads now
+        return await ends_of(self._cluster, self._partitions)
+
+    async def _patiently(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        return await patiently(self._clock, _PATIENCE, work)
+
     @property
     def _partitions(self) -> Sequence[PartitionState]:
         return list(self._state.partitions.values())
@@ -255,6 +264,10 @@ class _Restore:
         source = Place(route.source.topic, route.source.partition)
         for offset, target, count in runs:
             self._map.add(source, route.target, offset, target, count)
+
+    async def _position(self, place: Place) -> int:
+        state = self._state.partitions[place]
+        return await certain_end(self._cluster, self._brokers, self._leaders, state, self._clock)
 
     def _done(self, place: Place, one: Outgoing) -> None:
         records, size = self._sent.get(place, (0, 0))

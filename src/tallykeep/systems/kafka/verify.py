@@ -16,8 +16,8 @@ from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.kafka.places import Place
 from tallykeep.systems.kafka.producing import Leaders, Requests
 from tallykeep.systems.kafka.replies import failure
-from tallykeep.systems.kafka.restoring.outgoing import Outgoing
-from tallykeep.systems.kafka.restoring.stream import PartitionStream, unexpected_end
+from tallykeep.systems.kafka.restoring.outgoing import Outgoing, unexpected_end
+from tallykeep.systems.kafka.restoring.stream import PartitionStream
 from tallykeep.systems.kafka.wire import Batch, decode_records, only, walk
 from tallykeep.systems.kafka.wire.fetch import API_KEY, VERSION, fetch_request, fetch_response
 

@@ -84,6 +84,15 @@ def outgoing(data: bytes | memoryview, offset: int, stint: Stint, uncompressed: 
     return Outgoing(offset, int.from_bytes(view[57:61], "big"), head, view[HEADER_SIZE:], uncompressed)
 
 
+def unexpected_end(reached: int, between: Outgoing | None = None) -> RestoreError:
+    """The target holds something else than this restore has sent."""
+    where = f"in the midst of a batch at offsets {between.offset} to {between.end - 1}" if between else "elsewhere"
+    return RestoreError(
+        f"the target ends at offset {reached}, {where}: something else has written to it or deleted from it. "
+        "Delete the topic and the state of this restore, and begin again."
+    )
+
+
 def _whole(batch: Batch) -> Kept:
     return Kept([batch.data], [Run(batch.header.base_offset, batch.header.record_count)])
 

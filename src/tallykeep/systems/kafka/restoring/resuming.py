@@ -1,8 +1,10 @@
 """Where a restore goes on: told by the ends of the target's partitions, and by what their leaders remember of us.
 
 A leader that remembers our producer id takes nothing twice, so requests of a process that died may still come in.
-One that has forgotten it (after producer.id.expiration.ms, a day by default) would: then the partition is watched
-until its end stands still, what it holds is compared with the backup, and it is gone on with under a new id.
+One that has forgotten it would: after producer.id.expiration.ms, a day by default, reckoned from the timestamps of
+the records, so with old ones at its next look (producer.id.expiration.check.interval.ms, ten minutes) or after its next
+start. Then the partition is watched until its end stands still; a restore that is gone on with compares what it
+holds with the backup, and writes under a new id.
 Source: Apache Kafka, ProducerStateManager; KIP-664.
 """
 
@@ -18,8 +20,7 @@ from tallykeep.systems.kafka.places import Place
 from tallykeep.systems.kafka.producing import Address, Leaders, Requests
 from tallykeep.systems.kafka.replies import failure
 from tallykeep.systems.kafka.restore_state import PartitionState
-from tallykeep.systems.kafka.restoring.outgoing import Stint
-from tallykeep.systems.kafka.restoring.stream import unexpected_end
+from tallykeep.systems.kafka.restoring.outgoing import Stint, unexpected_end
 from tallykeep.systems.kafka.wire import producer_id
 from tallykeep.systems.kafka.wire.describe_producers import (
     API_KEY,
@@ -88,6 +89,22 @@ async def forgotten(
             if look == _LOOKS - 1:
                 raise RestoreError(f"{state.place}: {unexpected_end(reached)}")
     return found
+
+
+async def certain_end(
+    cluster: Cluster, requests: Requests, leaders: Leaders, state: PartitionState, clock: Clock
+) -> int:
+    """Where a partition ends, when what was sent and not answered either is there or will not be taken twice.
+
+    Raises: SourceErrors.
+    """
+    await cluster.topics()  # who leads now
+    end = (await cluster.offsets([state.place], "latest"))[state.place]
+    if end == state.stints[-1].start:
+        return end
+    if await _last_sequence(requests, leaders, state.place, state.stints[-1]) is not None:
+        return end
+    return (await settle(cluster, [state.place], clock))[state.place]
 
 
 async def settle(cluster: Cluster, places: Sequence[Place], clock: Clock) -> dict[Place, int]:

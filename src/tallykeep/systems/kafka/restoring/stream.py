@@ -18,7 +18,7 @@ from tallykeep.storage.store import Store
 from tallykeep.systems.kafka.index import SegmentIndex
 from tallykeep.systems.kafka.manifest import SegmentEntry
 from tallykeep.systems.kafka.restoring.choosing import Choice, Fate, Window, choose
-from tallykeep.systems.kafka.restoring.outgoing import Kept, Outgoing, Run, Stint, keep, outgoing
+from tallykeep.systems.kafka.restoring.outgoing import Kept, Outgoing, Run, Stint, keep, outgoing, unexpected_end
 from tallykeep.systems.kafka.restoring.pieces import Piece, PieceBuilder, found
 from tallykeep.systems.kafka.transactions import AbortedTransactions
 from tallykeep.systems.kafka.wire import Batch
@@ -176,12 +176,3 @@ class _Load:
 
 async def _nothing() -> bytes:
     return b""
-
-
-def unexpected_end(reached: int, between: Outgoing | None = None) -> RestoreError:
-    """The target holds something else than this restore has sent."""
-    where = f"in the midst of a batch at offsets {between.offset} to {between.end - 1}" if between else "elsewhere"
-    return RestoreError(
-        f"the target ends at offset {reached}, {where}: something else has written to it or deleted from it. "
-        "Delete the topic and the state of this restore, and begin again."
-    )
