@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -198,7 +199,7 @@ async def test_a_record_from_elsewhere() -> None:
         ({"sequence": 5}, "stands in the place of 4"),
     ):
         last = chain.records[-1]
-        values = {name: getattr(last, name) for name in Record.__slots__} | change
+        values = {name: getattr(last, name) for name in (field.name for field in fields(Record))} | change
         await other.replace(last.key, Record(**values).encode())
         with pytest.raises(IntegrityError, match=problem):
             await Chain.open(other, CLOCK)

@@ -3,24 +3,38 @@
 A record is one object, created and never changed, named by its sequence number alone. It says who wrote it (epoch,
 nonce) and what it adds, and closes with its own hash. The first of every writer is a fence, of an epoch that was not
 there before: from then on older writers cannot add anything. What the records add up to is the truth about the
-backup; the last of them is its checkpoint. Reading and appending is chain.py's business; docs/formats/krb1.md has
+backup; the last of them is its checkpoint. Reading and appending is the business of
+storage/chain.py; docs/formats/krb1.md has
 the fields.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
-from tallykeep.errors import IntegrityError
-from tallykeep.systems.kafka.digest import digest
+from tallykeep.storage.chain_record import FOLDER, ChainRecord, check_link, key_of
 from tallykeep.systems.kafka.index import UNKNOWN_TIME
 from tallykeep.systems.kafka.segment import Sealed
 
+__all__ = [
+    "FOLDER",
+    "FORMAT",
+    "CompleteEntry",
+    "Entry",
+    "GapEntry",
+    "Placed",
+    "Record",
+    "SegmentEntry",
+    "SnapshotEntry",
+    "StartEntry",
+    "check_link",
+    "key_of",
+    "segment_entry",
+]
+
 FORMAT = "KRB1"
-FOLDER = "manifest/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +57,8 @@ class SegmentEntry:
     index_key: str
     index_hash: str
     index_size: int  # bytes
+    last_end: int = -1  # offset behind its last batch; -1: it has none, or it is not known
+    last_epoch: int = -1  # leader epoch of that batch; -1: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,114 +114,30 @@ class CompleteEntry:
 
 Placed = SegmentEntry | GapEntry | StartEntry  # entries of a partition: each begins where the one before ended
 Entry = Placed | SnapshotEntry | CompleteEntry
-_KINDS: dict[str, type[Entry]] = {
-    "segment": SegmentEntry,
-    "gap": GapEntry,
-    "start": StartEntry,
-    "snapshot": SnapshotEntry,
-    "complete": CompleteEntry,
-}
-_NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class Record(ChainRecord[Entry]):
     """One link of the chain."""
 
-    sequence: int  # from 1, without holes
-    epoch: int  # of its writer; never falls
-    writer: str  # the writer's nonce
-    previous: str  # hash of the record before; empty in the first
-    time: float  # Unix seconds by the writer's clock: for people, never for decisions
-    fence: bool = False  # the first record of a writer; adds nothing else
-    entries: tuple[Entry, ...] = ()
-
-    @property
-    def key(self) -> str:
-        """Where it is stored."""
-        return key_of(self.sequence)
-
-    @property
-    def hash(self) -> str:
-        """What the next record names."""
-        return digest(self._body())
-
-    def encode(self) -> bytes:
-        """The object: a line of JSON, and a line with its hash."""
-        body = self._body()
-        return body + _closing(body)
-
-    @classmethod
-    def decode(cls, data: bytes, name: str) -> Record:
-        """The record in `data`; `name` is for messages. Raises: IntegrityError."""
-        try:
-            return cls._decode(data)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise IntegrityError(f"{name}: not a record of the manifest, or not as it was written: {error}") from None
-
-    @classmethod
-    def _decode(cls, data: bytes) -> Record:
-        line, _, closing = data.partition(b"\n")
-        if b"\n" + closing != _closing(line):
-            raise ValueError("its hash does not match")
-        body = json.loads(line)
-        if (found := body.pop("format")) != FORMAT:
-            raise ValueError(f"its format is {found!r}, not {FORMAT!r}; a newer tallykeep may read it")
-        return cls(entries=tuple(map(_entry, body.pop("entries"))), **body)
-
-    def _body(self) -> bytes:
-        entries = [{"kind": _NAMES[type(entry)], **asdict(entry)} for entry in self.entries]
-        body = {"format": FORMAT, **_shallow(self), "entries": entries}
-        return json.dumps(body, separators=(",", ":")).encode()
-
-
-def key_of(sequence: int) -> str:
-    """Where the record of that number is stored."""
-    return f"{FOLDER}{sequence:020d}"
-
-
-def check_link(record: Record, before: Record | None, name: str) -> None:
-    """Prove that `record` follows `before` (None: it is the first). Raises: IntegrityError."""
-    if problem := _problem(record, before):
-        raise IntegrityError(
-            f"{name}: {problem}; this record or the one before it has been changed or replaced: "
-            "bring the manifest back from a copy of the backup."
-        )
+    FORMAT: ClassVar[str] = FORMAT
+    KINDS: ClassVar[Mapping[str, type[Entry]]] = {
+        "segment": SegmentEntry,
+        "gap": GapEntry,
+        "start": StartEntry,
+        "snapshot": SnapshotEntry,
+        "complete": CompleteEntry,
+    }
 
 
 def segment_entry(sealed: Sealed) -> SegmentEntry:
     """What the manifest says of a segment once both its objects are durable."""
     index = sealed.index
+    last = index.rows[-1] if index.rows else None
     least = None if index.min_timestamp == UNKNOWN_TIME else index.min_timestamp
     return SegmentEntry(
         index.topic, index.topic_id, index.partition, index.start, index.end, index.records,
         least, index.max_timestamp, sealed.stored, index.raw, index.uncompressed,
         sealed.key, sealed.data_digest, sealed.index_key, sealed.index_digest, len(sealed.index_data),
+        last.last_offset + 1 if last else -1, last.leader_epoch if last else -1,
     )  # fmt: skip
-
-
-def _problem(record: Record, last: Record | None) -> str:
-    sequence, epoch, wanted = (last.sequence, last.epoch, last.hash) if last else (0, 0, "")
-    if record.sequence != sequence + 1:
-        return f"it says it is record {record.sequence} and stands in the place of {sequence + 1}"
-    if record.previous != wanted:
-        return f"it follows a record with the hash {record.previous or '(none)'}, and the one before has {wanted}"
-    if record.fence != (record.epoch > epoch) or record.epoch < epoch:
-        return f"it has epoch {record.epoch} after {epoch}, {'with' if record.fence else 'without'} a fence"
-    if last and not record.fence and record.writer != last.writer:
-        return f"writer {record.writer} goes on in the epoch of writer {last.writer}"
-    return ""
-
-
-def _closing(body: bytes) -> bytes:
-    return f'\n{{"hash":"{digest(body)}"}}\n'.encode()
-
-
-def _entry(body: Mapping[str, Any]) -> Entry:
-    values = dict(body)
-    kind = _KINDS[values.pop("kind")]
-    return kind(**values)
-
-
-def _shallow(record: Record) -> dict[str, Any]:
-    return {field.name: getattr(record, field.name) for field in fields(record) if field.name != "entries"}

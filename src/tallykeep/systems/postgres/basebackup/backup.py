@@ -1,0 +1,79 @@
+"""`back_up`: a base backup of a running server, from its first byte to the record that makes it one."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tallykeep.clock import Clock
+from tallykeep.errors import Refused
+from tallykeep.runtime.threads import in_thread
+from tallykeep.storage.digest import digest
+from tallykeep.systems.postgres.basebackup.protocol import BaseBackup, Begun
+from tallykeep.systems.postgres.basebackup.taking import Advance, Taken, take
+from tallykeep.systems.postgres.repository.entries import BackupEntry
+from tallykeep.systems.postgres.repository.files import FOLDER
+from tallykeep.systems.postgres.repository.filling import Filler
+from tallykeep.systems.postgres.repository.repository import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class BackupRequest:
+    """What to back up."""
+
+    conninfo: str  # of libpq; a role with REPLICATION
+    cluster: str  # its name in labels and in the repository
+    name: str = ""  # for people; empty: the time
+    system_id: str = ""  # what the cluster has been known by; empty: whatever it is
+
+
+async def back_up(
+    request: BackupRequest,
+    repository: Repository,
+    clock: Clock,
+    begun: Callable[[Begun], None] = lambda _: None,
+    advance: Advance = lambda _: None,
+) -> BackupEntry:
+    """Take a base backup and commit it. The repository's chain has been taken over.
+
+    `begun` and `advance` are called from another thread. Raises: SourceErrors; Refused where the server is another
+    one than it was; IntegrityError; StoreErrors. What was stored before an error is found again by the next attempt.
+    """
+    id, started = secrets.token_hex(16), clock.time()
+    loop = asyncio.get_running_loop()
+    source = await in_thread(BaseBackup, request.conninfo)
+    filler = Filler(repository, loop)
+    try:
+        system_id = await in_thread(source.identify)
+        if request.system_id and system_id != request.system_id:
+            raise Refused(
+                f"{request.cluster}: answers with the system identifier {system_id}, and was {request.system_id} "
+                "before: it is another cluster. Give it a name of its own."
+            )
+        taken = await in_thread(take, source, f"tallykeep {id}", filler, begun, advance)
+    except BaseException:
+        await in_thread(filler.abandon)
+        raise
+    finally:
+        await in_thread(source.close)
+    entry = await _list(repository, request, id, taken, started, clock.time(), filler, system_id, source.version)
+    await repository.commit([entry])
+    return entry
+
+
+async def _list(
+    repository: Repository, request: BackupRequest, id: str, taken: Taken, started: float, finished: float,
+    filler: Filler, system_id: str, version: int,
+) -> BackupEntry:  # fmt: skip
+    """Store the list of files; what is to be committed."""
+    data = await in_thread(taken.files.encode, id, repository.cipher)
+    key = f"{FOLDER}{id}"
+    await repository.store.create(key, data)
+    return BackupEntry(
+        id=id, name=request.name or id[:12], cluster=request.cluster, system_id=system_id, version=version,
+        timeline=taken.begun.timeline, start_lsn=taken.begun.start_lsn, stop_lsn=taken.stop_lsn,
+        started=round(started, 3), finished=round(finished, 3), key=key, hash=digest(data), size=len(data),
+        files=taken.count("file"), directories=taken.count("directory"), raw=taken.raw, added=filler.stored,
+    )  # fmt: skip
