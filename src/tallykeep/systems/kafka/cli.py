@@ -59,11 +59,39 @@ restore.yaml:
 {_STATUS}"""
 
 
+_LOOKING = """
+A backup is named by -p PATH and -b ID, PATH being the folder or s3://bucket/prefix (AWS_* variables say who asks), or
+by a settings file.
+"""
+_LIST = f"""
+Which backups there are; with -b the topics in one.
+{_LOOKING}"""
+_DESCRIBE = f"""
+What a backup holds: runs, topics with their partitions, offsets, times, sizes and gaps, and consumer groups.
+{_LOOKING}"""
+_STATUS_TEXT = f"""
+How far a backup has come and how old that is; where the settings name the source, also how far it is behind.
+{_LOOKING}"""
+_VALIDATE = f"""
+Is everything there that the manifest names? --deep reads all of it: hashes, indexes, checksums of batches, the
+records themselves, offsets without holes, counts, timestamps. Any byte that was changed is found and named.
+{_LOOKING}"""
+_OFFSETS = """
+Consumer groups go on at exactly the next unread record, also where a restore has given records other offsets: a
+restore writes a map from old offsets to new ones, and the groups of the backup are set by it.
+"""
+
+
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the commands to `parser`."""
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_backup(commands)
     _add_restore(commands)
+    _add_list(commands)
+    _add_describe(commands)
+    _add_status(commands)
+    _add_validate(commands)
+    _add_offsets(commands)
 
 
 def _add_backup(commands: SubParsers) -> None:
@@ -79,6 +107,94 @@ def _add_restore(commands: SubParsers) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done and what speaks against it")
     _output(parser)
     parser.set_defaults(run=_calls("commands:run_restore"))
+
+
+def _add_list(commands: SubParsers) -> None:
+    parser = _command(commands, "list", "the backups, or the topics in one", _LIST, _STATUS)
+    _looking(parser)
+    parser.set_defaults(run=_calls("inspecting:run_list"))
+
+
+def _add_describe(commands: SubParsers) -> None:
+    parser = _command(commands, "describe", "what a backup holds", _DESCRIBE, _STATUS)
+    _looking(parser)
+    parser.add_argument("-f", "--format", choices=("text", "json", "yaml"), default="text", help="(default: text)")
+    parser.add_argument(
+        "--topic", action="append", default=[], metavar="TOPIC", help="only these: names, globs, ~regexes; repeatable"
+    )
+    parser.set_defaults(run=_calls("inspecting:run_describe"))
+
+
+def _add_status(commands: SubParsers) -> None:
+    parser = _command(commands, "status", "how far a backup has come, and how old it is", _STATUS_TEXT, _STATUS)
+    _looking(parser)
+    parser.add_argument(
+        "--watch", nargs="?", type=_seconds, const=5.0, metavar="SECONDS", help="look again and again (default: 5)"
+    )
+    parser.set_defaults(run=_calls("inspecting:run_status"))
+
+
+def _add_validate(commands: SubParsers) -> None:
+    parser = _command(commands, "validate", "prove a backup sound", _VALIDATE, _STATUS)
+    _looking(parser)
+    parser.add_argument("--deep", action="store_true", help="read and verify everything")
+    parser.add_argument(
+        "--expect-sequence", metavar="N[:HASH]",
+        help="the manifest must reach that record, as `status --json` told it before: shows that none was cut off",
+    )  # fmt: skip
+    parser.set_defaults(run=_calls("inspecting:run_validate"))
+
+
+def _add_offsets(commands: SubParsers) -> None:
+    parser = _command(commands, "offsets", "offsets of consumer groups after a restore", _OFFSETS, _STATUS)
+    inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    plan = _mapped(inner, "plan", "where each group would go on")
+    plan.set_defaults(run=_calls("offset_commands:run_plan"))
+    apply = _mapped(inner, "apply", "set the groups' offsets in the target cluster")
+    apply.add_argument("--dry-run", action="store_true", help="change nothing")
+    apply.set_defaults(run=_calls("offset_commands:run_apply"))
+    script = _mapped(inner, "script", "print what does the same with kafka-consumer-groups.sh")
+    script.add_argument("--bootstrap", metavar="HOST:PORT", default="", help="for the script; else the target's")
+    script.set_defaults(run=_calls("offset_commands:run_script"))
+    snapshot = _command(inner, "snapshot", "save the groups' offsets as they are now", _OFFSETS, _STATUS)
+    _looking(snapshot)
+    _groups(snapshot)
+    snapshot.add_argument("--side", choices=("source", "target"), default="source", help="whose (default: source)")
+    snapshot.add_argument("-o", "--output", type=Path, metavar="FILE", help="to this file; else into the backup")
+    snapshot.set_defaults(run=_calls("offset_commands:run_snapshot"))
+
+
+def _mapped(commands: SubParsers, name: str, summary: str) -> argparse.ArgumentParser:
+    """A command that works by an offset map."""
+    parser = _command(commands, name, summary, _OFFSETS, _STATUS)
+    _looking(parser)
+    _groups(parser)
+    parser.add_argument("--restore", metavar="ID", help="the restore whose map is used (default: the newest)")
+    parser.add_argument("--map", type=Path, metavar="FILE", help="the map itself, an offset-map.json")
+    parser.add_argument("--snapshot", type=Path, metavar="FILE", help="offsets saved by `offsets snapshot -o`")
+    return parser
+
+
+def _groups(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--group", "--groups", dest="groups", action="append", default=[], metavar="GROUP",
+        help="only these: names, globs, ~regexes; repeatable",
+    )  # fmt: skip
+
+
+def _looking(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-p", "--path", metavar="PATH", help="where the backups are: a folder or s3://bucket/prefix")
+    _config(parser)
+    parser.add_argument("--json", action="store_true", help="the result as JSON")
+
+
+def _seconds(text: str) -> float:
+    from tallykeep.units import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _command(commands: SubParsers, name: str, summary: str, description: str, examples: str) -> argparse.ArgumentParser:
