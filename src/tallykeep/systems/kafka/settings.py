@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tallykeep.config.model import Secret, group, setting, several, table
 from tallykeep.config.parse import FLAG, PATH, PORT, TEXT, duration, integer, one_of, size
-from tallykeep.systems.kafka.connection import Security
+from tallykeep.systems.kafka.security import Security
 
 _WHOLE = integer(low=0)
 _MS = integer(low=1)
