@@ -1,0 +1,145 @@
+"""Base backups of a real PostgreSQL into a repository, and back: proved by PostgreSQL's own pg_verifybackup."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.support.postgres_wal import place, primary  # noqa: F401 - a fixture
+
+from tallykeep.clock import SystemClock
+from tallykeep.demo.postgres import PostgresServer, program
+from tallykeep.errors import IntegrityError, Refused, RestoreError, Unreachable
+from tallykeep.storage.local import LocalStore
+from tallykeep.systems.postgres.basebackup.backup import BackupRequest, back_up
+from tallykeep.systems.postgres.basebackup.putting import MARKER, put
+from tallykeep.systems.postgres.cipher import Cipher
+from tallykeep.systems.postgres.repository.entries import BackupEntry
+from tallykeep.systems.postgres.repository.repository import Repository
+
+pytestmark = pytest.mark.server
+KEY = Cipher(bytes(range(32)))
+
+
+async def opened(folder: Path, cipher: Cipher | None = None) -> Repository:
+    """A repository in `folder`, made where there is none."""
+    await asyncio.to_thread(folder.mkdir, exist_ok=True)
+    return await Repository.open(LocalStore(folder), SystemClock(), cipher)
+
+
+async def taken(server: PostgresServer, repository: Repository, name: str = "") -> BackupEntry:
+    """A base backup."""
+    await repository.chain.take_over()
+    return await back_up(BackupRequest(server.dsn(), "main", name), repository, SystemClock())
+
+
+def verified(folder: Path) -> str:
+    """What PostgreSQL's own verification says of restored files, WAL left out."""
+    argv = [str(program("pg_verifybackup")), "--no-parse-wal", str(folder)]
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def fill(server: PostgresServer, rows: int) -> None:
+    """A table with an index."""
+    with psycopg.connect(server.dsn(), autocommit=True) as db:
+        db.execute("CREATE TABLE IF NOT EXISTS t (id bigint PRIMARY KEY, body text)")
+        start = db.execute("SELECT coalesce(max(id), 0) FROM t").fetchone()
+        first = start[0] + 1 if start else 1
+        db.execute(
+            "INSERT INTO t SELECT n, repeat(md5(n::text), 5) FROM generate_series(%s, %s) n", (first, first + rows)
+        )
+
+
+@pytest.mark.parametrize("cipher", [None, KEY], ids=["plain", "encrypted"])
+async def test_a_backup_comes_back(place: Path, cipher: Cipher | None) -> None:  # noqa: F811
+    """Every file comes back as PostgreSQL's own manifest says, of the second backup too; only news is stored."""
+    with primary(place) as server:
+        fill(server, 50_000)
+        first = await taken(server, await opened(place / "repo", cipher), "monday")
+        fill(server, 100)
+        second = await taken(server, await opened(place / "repo", cipher), "tuesday")
+    assert second.added < first.added / 2
+    repository = await opened(place / "repo", cipher)
+    assert [entry.name for entry in repository.backups.values()] == ["monday", "tuesday"]
+    for entry in repository.backups.values():
+        folder = place / entry.name
+        files = await put(repository, entry, folder)
+        assert verified(folder) == "backup successfully verified"
+        assert entry.raw == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        assert entry.files == sum(file.kind == "file" for file in files.files)
+        assert not (folder / MARKER).exists()
+
+
+async def test_tablespaces(place: Path) -> None:  # noqa: F811
+    """A tablespace comes back where it is wanted, and the restored files say so."""
+    fast = place / "fast"
+    with primary(place) as server:
+        fast.mkdir()
+        os.chown(fast, (server.data).stat().st_uid, -1)
+        with psycopg.connect(server.dsn(), autocommit=True) as db:
+            db.execute(f"CREATE TABLESPACE fast LOCATION '{fast}'")
+            db.execute("CREATE TABLE f TABLESPACE fast AS SELECT n FROM generate_series(1, 1000) n")
+        repository = await opened(place / "repo")
+        entry = await taken(server, repository)
+    [space] = (await repository.files(entry)).tablespaces
+    assert space.location == str(fast)
+    await put(repository, entry, place / "back", tablespaces={space.oid: place / "new"})
+    assert any(path.is_file() and path.stat().st_size for path in (place / "new").rglob("*"))
+    assert (place / "back/tablespace_map").read_text() == f"{space.oid} {place / 'new'}\n"
+
+
+async def test_a_restore_that_was_cut_is_gone_on_with(place: Path) -> None:  # noqa: F811
+    """What is there already is proved and kept, what is damaged or missing is fetched; a full folder is refused."""
+    with primary(place) as server:
+        fill(server, 5_000)
+        repository = await opened(place / "repo")
+        entry = await taken(server, repository)
+    back = place / "back"
+    await put(repository, entry, back)
+    with pytest.raises(RestoreError, match="not empty"):
+        await put(repository, entry, back)
+    (back / MARKER).write_text(entry.id)
+    largest = max(back.rglob("*"), key=lambda path: path.stat().st_size)
+    with largest.open("r+b") as file:
+        file.seek(600_000)
+        file.write(b"damage")
+    (back / "PG_VERSION").unlink()
+    await put(repository, entry, back)
+    assert verified(back) == "backup successfully verified"
+
+
+async def test_any_changed_pack_is_named(place: Path) -> None:  # noqa: F811
+    """A changed byte in a pack ends the restore with the name of the pack, and the marker stays."""
+    with primary(place) as server:
+        repository = await opened(place / "repo")
+        entry = await taken(server, repository)
+    pack = place / "repo" / repository.packs[0].key
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 1
+    pack.write_bytes(data)
+    with pytest.raises(ExceptionGroup) as caught:
+        await put(repository, entry, place / "back")
+    assert isinstance(caught.value.exceptions[0], IntegrityError)
+    assert pack.name in str(caught.value.exceptions[0])
+    assert (place / "back" / MARKER).exists()
+
+
+async def test_who_is_refused(place: Path) -> None:  # noqa: F811
+    """A server that is not there, a role without the right, another cluster under the same name: each told as it is."""
+    with primary(place) as server:
+        with psycopg.connect(server.dsn(), autocommit=True) as db:
+            db.execute("CREATE ROLE nobody_special LOGIN")
+        repository = await opened(place / "repo")
+        await repository.chain.take_over()
+        with pytest.raises(Refused, match="REPLICATION"):
+            await back_up(BackupRequest(server.dsn("nobody_special"), "main"), repository, SystemClock())
+        with pytest.raises(Refused, match="another cluster"):
+            await back_up(BackupRequest(server.dsn(), "main", system_id="7"), repository, SystemClock())
+        dsn = server.dsn()
+    with pytest.raises(Unreachable):
+        await back_up(BackupRequest(dsn, "main"), repository, SystemClock())
+    assert not repository.backups
