@@ -132,9 +132,9 @@ class Spoiling(Brokers):
 
     async def request(
         self, address: tuple[str, int], lane: int, api_key: int, version: int,
-        body: bytes | Sequence[bytes | memoryview], *, timeout: float = 60.0,
+        body: bytes | Sequence[bytes | memoryview], *, timeout: float = 60.0, check: Callable[[], None] | None = None,
     ) -> memoryview:  # fmt: skip
-        answer = await super().request(address, lane, api_key, version, body, timeout=timeout)
+        answer = await super().request(address, lane, api_key, version, body, timeout=timeout, check=check)
         if api_key != API_KEY:
             return answer
         self.fetches += 1

@@ -20,7 +20,6 @@ from tallykeep.errors import (
 )
 from tallykeep.systems.kafka import replies
 from tallykeep.systems.kafka.chain import Fenced
-from tallykeep.systems.kafka.cutting import Diverged
 from tallykeep.systems.kafka.failures import (
     BadTopics,
     BadWindow,
@@ -31,6 +30,7 @@ from tallykeep.systems.kafka.failures import (
     code_of,
     exit_status,
 )
+from tallykeep.systems.kafka.histories import Diverged
 from tallykeep.systems.kafka.selecting import NoSuchTopic
 
 MET = [

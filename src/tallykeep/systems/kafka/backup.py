@@ -111,7 +111,7 @@ class _Run:
         backoff = Backoff(0.2, 5.0)
         while True:
             try:
-                return await take_cut(self._request, self._cluster, held, self.nonce, self._clock)
+                return await take_cut(self._request, self._cluster, self._brokers, held, self.nonce, self._clock)
             except SourceError as error:
                 patient = self._clock.monotonic() - self._began < self._request.patience
                 if error.retry is None or not patient or self._stop.is_set():
@@ -163,7 +163,10 @@ class _Run:
                     self._store, course.committer, group, packs=self._request.pack is not Codec.NONE
                 )
                 committing = group.create_task(course.committer.run())
-                beside = [group.create_task(self._watch(course)), group.create_task(recover(course, self._cluster))]
+                beside = [
+                    group.create_task(self._watch(course)),
+                    group.create_task(recover(course, self._cluster, self._brokers)),
+                ]
                 await self._lanes(course)
                 for task in beside:
                     task.cancel()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from tallykeep.errors import TallykeepError
 from tallykeep.runtime.backoff import Backoff
-from tallykeep.systems.kafka.held import Incarnation
+from tallykeep.systems.kafka.held import Incarnation, Tail
 from tallykeep.systems.kafka.looking import Looked, look
 from tallykeep.systems.kafka.places import Place
 from tallykeep.systems.kafka.segment import SegmentBuilder
@@ -62,6 +62,7 @@ class Reading:
     busy: bool = False  # a thread is adding to its segment
     error: TallykeepError | None = None  # why it is not read at the moment, or never again
     finished: bool = False
+    tail: Tail | None = None  # the last batch that was collected, now or by an earlier run, where its epoch is known
     backoff: Backoff = field(default_factory=lambda: Backoff(0.1, 10.0))
     shipped: asyncio.Task[None] | None = None  # its last segment that was closed
 
@@ -108,6 +109,8 @@ class Reading:
                 full.append(self.close())
         self._note(part.aborted)
         self.collected = self.builder.end
+        if sound:
+            self._end_with(part.batches[sound - 1])
         if error:
             raise Spoilt(full, error)
         if part.reached:
@@ -124,6 +127,10 @@ class Reading:
             if size >= limits.size or 0 < limits.records <= self.records:
                 return count
         return len(batches)
+
+    def _end_with(self, batch: Batch) -> None:
+        header = batch.header
+        self.tail = Tail(header.leader_epoch, header.last_offset + 1) if header.leader_epoch >= 0 else None
 
     def _note(self, aborted: Sequence[Aborted]) -> None:
         """Transactions that reach into the open segment."""

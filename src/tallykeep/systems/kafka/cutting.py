@@ -2,7 +2,8 @@
 
 The order matters. Groups are read first and ends last, so that a group's saved offset does not lie behind the cut,
 unless the group reads uncommitted records. One wave asks for all last stable offsets: they are the cut. Whatever was
-lost since the checkpoint is a gap, and a log that ends before its checkpoint is not the one that was backed up.
+lost since the checkpoint is a gap. A log that ends before its checkpoint, or has other records there than those that
+were backed up, is left alone.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tallykeep.clock import Clock
-from tallykeep.errors import IntegrityError, TallykeepError, Unreachable
+from tallykeep.errors import TallykeepError, Unreachable
 from tallykeep.systems.kafka.backup_request import BackupRequest
+from tallykeep.systems.kafka.brokers import Brokers
 from tallykeep.systems.kafka.cluster import Cluster, Group, PartitionInfo, Topic
 from tallykeep.systems.kafka.collecting import Reading
 from tallykeep.systems.kafka.held import Held, Incarnation
+from tallykeep.systems.kafka.histories import Question, diverged, lost, shortened
 from tallykeep.systems.kafka.manifest import GapEntry, StartEntry
 from tallykeep.systems.kafka.places import Place
 from tallykeep.systems.kafka.snapshot import (
@@ -29,12 +32,6 @@ from tallykeep.systems.kafka.snapshot import (
 )
 
 _GROUPS = 8  # asked for at once
-
-
-class Diverged(IntegrityError):
-    """A log is not the one that was backed up: it has lost records that the backup has."""
-
-    code = "diverged"
 
 
 @dataclass(slots=True)
@@ -58,8 +55,9 @@ class Ends(NamedTuple):
 
 
 async def take_cut(
-    request: BackupRequest, cluster: Cluster, held: Mapping[Incarnation, Held], run: str, clock: Clock
-) -> Cut:
+    request: BackupRequest, cluster: Cluster, brokers: Brokers, held: Mapping[Incarnation, Held], run: str,
+    clock: Clock,
+) -> Cut:  # fmt: skip
     """Ask the cluster for all that a run has to know. Raises: ConfigError; SourceErrors."""
     found = await cluster.topics()
     topics = [found[name] for name in request.topics.of((each.name, each.internal) for each in found.values())]
@@ -67,7 +65,7 @@ async def take_cut(
     groups = await _groups(cluster, {topic.name for topic in topics}) if request.groups else []
     ends = await _ends(cluster, topics)
     time = clock.time()
-    planning = _Planning(request, held, ends)
+    planning = _Planning(request, held, ends, await lost(_questions(topics, held), cluster.brokers, brokers))
     described = [planning.topic(topic, configs.get(topic.name, {})) for topic in topics]
     mode = "incremental" if held else "full"
     return planning.cut(Snapshot(run, cluster.cluster_id, cluster.name, time, mode, described, groups))
@@ -76,8 +74,10 @@ async def take_cut(
 class _Planning:
     """Goes through the partitions, one after another."""
 
-    def __init__(self, request: BackupRequest, held: Mapping[Incarnation, Held], ends: Ends) -> None:
-        self._request, self._held, self._ends = request, held, ends
+    def __init__(
+        self, request: BackupRequest, held: Mapping[Incarnation, Held], ends: Ends, lost: Container[Place]
+    ) -> None:
+        self._request, self._held, self._ends, self._lost = request, held, ends, lost
         self._known = {place.topic for place in held}
         self._ids = {place[:2] for place in held}
         self._cut = Cut(Snapshot("", "", "", 0.0, "", (), ()))
@@ -104,7 +104,9 @@ class _Planning:
         incarnation = Incarnation(topic.name, topic.topic_id, info.number)
         start = self._start(incarnation, first, end)
         if end < start:
-            self._cut.failed[place] = diverged(incarnation, end, start)
+            self._cut.failed[place] = shortened(incarnation, end, start)
+        elif place in self._lost:
+            self._cut.failed[place] = diverged(incarnation)
         else:
             self._read(incarnation, info.leader, self._behind_gap(incarnation, start, first, end), end)
         return SnapshotPartition(info.number, first, start, end, high)
@@ -138,15 +140,21 @@ class _Planning:
 
     def _read(self, incarnation: Incarnation, leader: int, start: int, end: int) -> None:
         if start < end:
-            self._cut.readings.append(Reading.begun(incarnation, leader, start, end, self._request.pack))
+            reading = Reading.begun(incarnation, leader, start, end, self._request.pack)
+            held = self._held.get(incarnation)
+            reading.tail = held.tail if held else None
+            self._cut.readings.append(reading)
 
 
-def diverged(incarnation: Incarnation, end: int, checkpoint: int) -> Diverged:
-    """What is wrong with a log that ends before what was read of it."""
-    return Diverged(
-        f"{incarnation}: the log ends at offset {end} and was backed up to {checkpoint}: it has lost records, as by "
-        "an unclean leader election. Nothing more of it is backed up here; begin a new backup_id for what there is now."
-    )
+def _questions(topics: Sequence[Topic], held: Mapping[Incarnation, Held]) -> list[Question]:
+    """What is to be asked of the leaders: whether they have the last that was backed up."""
+    found = []
+    for topic in topics:
+        for info in topic.partitions:
+            known = held.get(Incarnation(topic.name, topic.topic_id, info.number))
+            if known and known.tail and info.leader >= 0:
+                found.append(Question(Place(topic.name, info.number), info.leader, known.tail))
+    return found
 
 
 async def _groups(cluster: Cluster, topics: Container[str]) -> list[SnapshotGroup]:

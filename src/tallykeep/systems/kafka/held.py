@@ -25,6 +25,13 @@ class Incarnation(NamedTuple):
         return f"{self.topic}-{self.partition} (topic id {self.topic_id})"
 
 
+class Tail(NamedTuple):
+    """The last batch that there is of a partition: whoever has it has all before it as well, or another history."""
+
+    epoch: int  # of the leader that wrote it
+    end: int  # offset behind it
+
+
 @dataclass(slots=True)
 class Held:
     """One partition's part of a backup."""
@@ -33,6 +40,14 @@ class Held:
     checkpoint: int  # offset at which the next segment has to begin
     segments: list[SegmentEntry] = field(default_factory=list)
     gaps: list[GapEntry] = field(default_factory=list)
+
+    @property
+    def tail(self) -> Tail | None:
+        """What the partition's log has to have, if it still is the one that was backed up. None: not known."""
+        for entry in reversed(self.segments):
+            if entry.last_end >= 0:
+                return Tail(entry.last_epoch, entry.last_end) if entry.last_epoch >= 0 else None
+        return None
 
 
 def add_up(records: Iterable[Record]) -> dict[Incarnation, Held]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tallykeep.errors import SourceError, Unreachable
+from tallykeep.systems.kafka.brokers import Brokers
 from tallykeep.systems.kafka.cluster import Cluster, Topic
 from tallykeep.systems.kafka.collecting import Reading
 from tallykeep.systems.kafka.course import Course, is_out_of_range, replaced
-from tallykeep.systems.kafka.cutting import diverged
+from tallykeep.systems.kafka.histories import Question, diverged, lost, shortened
 from tallykeep.systems.kafka.manifest import GapEntry
 from tallykeep.systems.kafka.segment import NO_TOPIC_ID
 
 
-async def recover(course: Course, cluster: Cluster) -> None:
+async def recover(course: Course, cluster: Cluster, brokers: Brokers) -> None:
     """Bring back what failed, each when its time has come, until the run is over."""
     while not course.over:
         now = course.clock.monotonic()
@@ -26,10 +27,10 @@ async def recover(course: Course, cluster: Cluster) -> None:
             await course.change(None if following is None else max(following - now, 0.0))
             continue
         course.due = [each for each in course.due if each not in due]
-        await _bring_back(course, cluster, [each.reading for each in due])
+        await _bring_back(course, cluster, brokers, [each.reading for each in due])
 
 
-async def _bring_back(course: Course, cluster: Cluster, readings: list[Reading]) -> None:
+async def _bring_back(course: Course, cluster: Cluster, brokers: Brokers, readings: list[Reading]) -> None:
     try:
         topics = await cluster.topics()
     except SourceError as error:
@@ -38,12 +39,14 @@ async def _bring_back(course: Course, cluster: Cluster, readings: list[Reading])
         return
     for reading in readings:
         try:
-            await _one(course, cluster, reading, topics)
+            await _one(course, cluster, brokers, reading, topics)
         except SourceError as error:
             course.fail(reading, error)
 
 
-async def _one(course: Course, cluster: Cluster, reading: Reading, topics: Mapping[str, Topic]) -> None:
+async def _one(
+    course: Course, cluster: Cluster, brokers: Brokers, reading: Reading, topics: Mapping[str, Topic]
+) -> None:
     """Raises: SourceErrors where it is not to be had yet."""
     topic = topics.get(reading.place.topic)
     if topic is None:
@@ -58,10 +61,20 @@ async def _one(course: Course, cluster: Cluster, reading: Reading, topics: Mappi
         raise Unreachable(f"{reading.place} has no leader.")
     if reading.leader not in cluster.brokers:
         raise Unreachable(f"{reading.place} is led by broker {reading.leader}, which is not there.")
-    if is_out_of_range(reading.error):
+    if await _has_diverged(cluster, brokers, reading):
+        course.give_up(reading, diverged(reading.incarnation))
+    elif is_out_of_range(reading.error):
         await _locate(course, cluster, reading)
     else:
         course.queue(reading)
+
+
+async def _has_diverged(cluster: Cluster, brokers: Brokers, reading: Reading) -> bool:
+    """Whether who leads it now does not have what was read."""
+    if reading.tail is None:
+        return False
+    question = Question(reading.place, reading.leader, reading.tail)
+    return bool(await lost([question], cluster.brokers, brokers))
 
 
 async def _locate(course: Course, cluster: Cluster, reading: Reading) -> None:
@@ -69,7 +82,7 @@ async def _locate(course: Course, cluster: Cluster, reading: Reading) -> None:
     first = (await cluster.offsets([reading.place], "earliest"))[reading.place]
     end = (await cluster.offsets([reading.place], "latest"))[reading.place]
     if end < reading.collected:
-        course.give_up(reading, diverged(reading.incarnation, end, reading.collected))
+        course.give_up(reading, shortened(reading.incarnation, end, reading.collected))
     elif first <= reading.collected:
         course.queue(reading)
     else:

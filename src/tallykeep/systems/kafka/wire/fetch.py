@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from tallykeep.errors import Malformed
+from tallykeep.systems.kafka.wire.reader import Reader, string
 
 API_KEY, VERSION = 1, 11
 READ_COMMITTED = 1  # so that the broker names aborted transactions and sends nothing beyond the last stable offset
@@ -22,7 +23,6 @@ _TOP = struct.Struct(">ihi")  # throttle, error, session
 _PARTITION = struct.Struct(">ihqqq")  # partition, error, high watermark, last stable offset, log start
 _ABORTED = struct.Struct(">qq")
 _INT = struct.Struct(">i")
-_SHORT = struct.Struct(">h")
 
 
 class Aborted(NamedTuple):
@@ -67,14 +67,14 @@ def fetch_request(
         wanted = [
             _WANTED.pack(partition, _NO_EPOCH, offset, -1, partition_max_bytes) for partition, offset in partitions
         ]
-        out += _string(topic) + _INT.pack(len(wanted)) + b"".join(wanted)
-    return bytes(out + _INT.pack(0) + _string(""))  # nothing forgotten, no rack
+        out += string(topic) + _INT.pack(len(wanted)) + b"".join(wanted)
+    return bytes(out + _INT.pack(0) + string(""))  # nothing forgotten, no rack
 
 
 def fetch_response(data: memoryview) -> Fetched:
     """The response in `data`, without its header. Raises: Malformed."""
     try:
-        reader = _Reader(data)
+        reader = Reader(data)
         throttle, error, _ = reader.unpack(_TOP)
         partitions: list[FetchedPartition] = []
         for _ in range(reader.length()):
@@ -85,43 +85,8 @@ def fetch_response(data: memoryview) -> Fetched:
     return Fetched(throttle, error, partitions)
 
 
-def _partition(reader: _Reader, topic: str) -> FetchedPartition:
+def _partition(reader: Reader, topic: str) -> FetchedPartition:
     partition, error, high, stable, start = reader.unpack(_PARTITION)
     aborted = [Aborted._make(reader.unpack(_ABORTED)) for _ in range(reader.length())]
     reader.unpack(_INT)  # preferred replica: there is no rack to prefer one for
     return FetchedPartition(topic, partition, error, high, stable, start, aborted, reader.take(reader.length()))
-
-
-class _Reader:
-    """Goes through a response from its front."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data = data
-        self._position = 0
-
-    def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
-        values = layout.unpack_from(self._data, self._position)
-        self._position += layout.size
-        return values
-
-    def length(self) -> int:
-        """A count of what follows; null counts as none."""
-        (count,) = self.unpack(_INT)
-        if count > len(self._data) - self._position:
-            raise ValueError(f"{count} are said to follow where {len(self._data) - self._position} bytes do")
-        return max(count, 0)
-
-    def take(self, count: int) -> memoryview:
-        start, self._position = self._position, self._position + count
-        return self._data[start : self._position]
-
-    def string(self) -> str:
-        (count,) = self.unpack(_SHORT)
-        if not 0 <= count <= len(self._data) - self._position:
-            raise ValueError(f"a name of {count} bytes")
-        return str(self.take(count), "utf-8")
-
-
-def _string(text: str) -> bytes:
-    data = text.encode()
-    return _SHORT.pack(len(data)) + data
