@@ -123,6 +123,17 @@ def delete_records(kafka: KafkaServer, topic: str, before: Mapping[int, int]) ->
         future.result(30)
 
 
+def page_after(tallykeep: KafkaCommands, command: str, duration: str) -> Page:
+    """What a command serves once it has observed that histogram; ended then, its status is 0."""
+    tallykeep.settings["metrics"]["keep_alive_seconds"] = 600
+    with started(tallykeep, command, "--json") as process:
+        page = watch(tallykeep.settings["metrics"]["port"], lambda page: page.sum(f"{duration}_count") > 0)[-1]
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    return page
+
+
 def test_a_topic_is_lost_and_comes_back(
     kafka: KafkaServer, topic: str, tmp_path: Path, storage: Mapping[str, object]
 ) -> None:
@@ -181,19 +192,19 @@ def test_quiet_says_nothing_but_the_result(
 
 
 def test_the_page_tells_the_truth_while_a_backup_runs_and_after_it(
-    kafka: KafkaServer, topic: str, tmp_path: Path, storage: Mapping[str, object]
+    kafka: KafkaServer, topic: str, tmp_path: Path, folder: Mapping[str, object]
 ) -> None:
     """Scraped all the while, counters only grow, what is done and what is left add up to the target; at the end every
     figure is what the manifest, the topic and the files say."""
     fill(kafka, topic, 3000, batch_size=4000)
     produce(kafka, topic, [(n % 2, a_record(n, 1000)) for n in range(3000)], compression_type="lz4", batch_size=4000)
-    tallykeep = commands(tmp_path, kafka, storage, topic)
+    tallykeep = commands(tmp_path, kafka, folder, topic)
     tallykeep.settings["metrics"]["keep_alive_seconds"] = 600
     tallykeep.settings["source"]["connection"] = {"connections_per_broker": 1}
     tallykeep.settings["backup"] = {
         "fetch_max_bytes": "16KiB", "segment_max_records": 500, "max_concurrent_partitions": 1,
     }  # fmt: skip
-    with slowly_read(kafka, 25_000), started(tallykeep, "backup", "--json") as process:
+    with slowly_read(kafka, 38_000), started(tallykeep, "backup", "--json") as process:
         pages = watch(
             tallykeep.settings["metrics"]["port"],
             lambda page: page.sum("kafka_backup_duration_seconds_count", backup_id="daily") > 0,
@@ -211,7 +222,7 @@ def test_the_page_tells_the_truth_while_a_backup_runs_and_after_it(
         assert page.sum("kafka_backup_records_total") == target - left
     middle = next(page for page, done in zip(pages, grown, strict=True) if 0 < done < 6000)
     assert middle.sum("kafka_backup_lag_records", topic=topic) > 0
-    _check_backup(pages[-1], topic, told, str(storage["backend"]))
+    _check_backup(pages[-1], topic, told, "filesystem")
 
 
 def _check_backup(page: Page, topic: str, told: Mapping[str, float], backend: str) -> None:
@@ -231,7 +242,7 @@ def _check_backup(page: Page, topic: str, told: Mapping[str, float], backend: st
     assert all(ratio > 1 for ratio in ratios.values())
     assert page.value("kafka_backup_duration_seconds_count", backup_id=id, status="success") == 1
     seconds = page.value("kafka_backup_duration_seconds_sum", backup_id=id, status="success")
-    assert seconds == pytest.approx(told["seconds"], abs=0.2)
+    assert seconds >= told["seconds"] - 0.001
     assert page.value("kafka_backup_throughput_records_per_second", backup_id=id) == 0
     assert page.value("kafka_backup_snapshot_records_remaining", backup_id=id) == 0
     written = page.value("kafka_backup_storage_write_bytes_total", backend=backend, backup_id=id)
@@ -248,13 +259,7 @@ def test_what_is_written_is_what_is_there(
     """Bytes written by the page are the bytes of the files, but for the probe that a store refuses."""
     fill(kafka, topic)
     tallykeep = commands(tmp_path, kafka, folder, topic)
-    tallykeep.settings["metrics"]["keep_alive_seconds"] = 600
-    with started(tallykeep, "backup", "--json") as process:
-        page = watch(
-            tallykeep.settings["metrics"]["port"], lambda page: page.sum("kafka_backup_duration_seconds_count") > 0
-        )[-1]
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+    page = page_after(tallykeep, "backup", "kafka_backup_duration_seconds")
     files = [path for path in (tmp_path / "backups/daily").rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     written = page.sum("kafka_backup_storage_write_bytes_total")
@@ -299,23 +304,19 @@ def test_groups_go_on_with_the_next_unread_record(
     kafka: KafkaServer, topic: str, tmp_path: Path, storage: Mapping[str, object]
 ) -> None:
     """With reset_consumer_offsets a restore sets each group to the record it would have read next, although offsets
-    are others; and the page tells how many, how long, and in which percentiles."""
+    are others; the page tells how many, how long, and in which percentiles. Backup and restore together have served
+    every family of the contract but the operator's."""
     fill(kafka, topic, 100, 2)
     delete_records(kafka, topic, {0: 20, 1: 20})
     group = f"{topic}-readers"
     commit(kafka, group, topic, {0: 30, 1: 50})
     tallykeep = commands(tmp_path, kafka, storage, topic)
-    tallykeep.done("backup")
+    told = page_after(tallykeep, "backup", "kafka_backup_duration_seconds").families
     delete_topic(kafka, topic)
     tallykeep.settings["restore"] |= {"reset_consumer_offsets": True, "consumer_groups": [group]}
-    tallykeep.settings["metrics"]["keep_alive_seconds"] = 600
-    with started(tallykeep, "restore", "--json") as process:
-        page = watch(
-            tallykeep.settings["metrics"]["port"], lambda page: page.sum("kafka_restore_duration_seconds_count") > 0
-        )[-1]
-        process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=30)
-    assert process.returncode == 0, err
+    page = page_after(tallykeep, "restore", "kafka_restore_duration_seconds")
+    published = {name for name in PUBLISHED if not name.startswith(OPERATOR)}
+    assert not published - told - page.families, "families of the contract that nothing served"
     assert committed(kafka, group, topic) == {0: 10, 1: 30}
     assert page.value("kafka_offset_reset_partitions_total", consumer_group=group, status="success") == 2
     assert page.value("kafka_offset_reset_duration_seconds_count", consumer_group=group, status="success") == 1

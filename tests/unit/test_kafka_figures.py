@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 
 from tests.support.clock import FakeClock
@@ -204,3 +205,34 @@ async def test_the_line_that_people_see() -> None:
     assert line == (
         "backup [#####...............]  25%  250 of 1,000 records  1.0 MiB/s, 25 records/s  lag 800  ETA 30.0s"
     )
+
+
+class Terminal(io.StringIO):
+    """What is written to a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn = asyncio.Event()
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.drawn.set()
+        return super().write(text)
+
+
+async def test_a_terminal_has_one_line_that_goes_in_the_end() -> None:
+    """The line is drawn over itself, and cleared before the result; silent, nothing is written, a log waits."""
+    figures = BackupFigures(Book(), "daily", FakeClock())
+    terminal, silent, log = Terminal(), Terminal(), io.StringIO()
+    async with (
+        Display("backup", figures, interval=0.001, stream=log),
+        Display("backup", figures, interval=0.001, silent=True, stream=silent),
+        Display("backup", figures, interval=0.001, stream=terminal),
+    ):
+        await terminal.drawn.wait()
+    assert terminal.getvalue().startswith("\r\x1b[Kbackup [")
+    assert terminal.getvalue().endswith("\r\x1b[K")
+    assert "\n" not in terminal.getvalue()
+    assert silent.getvalue() == log.getvalue() == ""
