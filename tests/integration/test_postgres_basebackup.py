@@ -44,14 +44,11 @@ def verified(folder: Path) -> str:
 
 
 def fill(server: PostgresServer, rows: int) -> None:
-    """A table with an index."""
+    """So many rows more, in a table with an index."""
+    numbers = f"SELECT (SELECT coalesce(max(id), 0) FROM t) + n AS id FROM generate_series(1, {rows}) n"
     with psycopg.connect(server.dsn(), autocommit=True) as db:
         db.execute("CREATE TABLE IF NOT EXISTS t (id bigint PRIMARY KEY, body text)")
-        start = db.execute("SELECT coalesce(max(id), 0) FROM t").fetchone()
-        first = start[0] + 1 if start else 1
-        db.execute(
-            "INSERT INTO t SELECT n, repeat(md5(n::text), 5) FROM generate_series(%s, %s) n", (first, first + rows)
-        )
+        db.execute(f"INSERT INTO t SELECT id, repeat(md5(id::text), 5) FROM ({numbers}) new")
 
 
 @pytest.mark.parametrize("cipher", [None, KEY], ids=["plain", "encrypted"])
