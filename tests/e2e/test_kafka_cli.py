@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, TopicPartition
 from tests.support.kafka import PASSWORD, USER, KafkaServer
 from tests.support.kafka_cli import KafkaCommands
 from tests.support.kafka_corpus import a_record, produce, seen
@@ -327,6 +327,62 @@ def test_groups_go_on_with_the_next_unread_record(
         for p in ("p50", "p99")
     )
     assert 0 < fast <= mean <= slow
+
+
+def test_what_a_backup_holds_can_be_asked(
+    kafka: KafkaServer, topic: str, tmp_path: Path, storage: Mapping[str, object]
+) -> None:
+    """list, describe, status and validate --deep answer for the backup that a settings file names."""
+    fill(kafka, topic)
+    tallykeep = commands(tmp_path, kafka, storage, topic)
+    tallykeep.done("backup")
+    for command in ("list", "describe", "status", "validate --deep"):
+        result = tallykeep.run(command)
+        assert result.returncode == 0, (command, result.stdout, result.stderr)
+        assert "daily" in result.stdout
+    (listed,) = tallykeep.done("list")["backups"]
+    assert (listed["backup_id"], listed["records"], listed["complete"]) == ("daily", 400, True)
+    (described,) = tallykeep.done("describe")["topics"]
+    assert [(part["start"], part["end"]) for part in described["partitions"]] == [(0, 200), (0, 200)]
+    assert tallykeep.done("status")["source"]["lag_records"] == 0
+    assert tallykeep.done("validate --deep")["status"] == "sound"
+
+
+def test_a_changed_byte_is_found(kafka: KafkaServer, topic: str, tmp_path: Path, folder: Mapping[str, object]) -> None:
+    """validate --deep names the segment with the flipped byte, and ends with 6; so does a restore from it."""
+    fill(kafka, topic, 100, 1)
+    tallykeep = commands(tmp_path, kafka, folder, topic)
+    tallykeep.done("backup")
+    (segment,) = (tmp_path / "backups").rglob("*.batches")
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.chmod(0o600)
+    segment.write_bytes(data)
+    result = tallykeep.run("validate", "--deep")
+    assert result.returncode == 6
+    assert segment.name in result.stdout + result.stderr
+    tallykeep.settings["restore"]["topic_mapping"] = {topic: f"{topic}-back"}
+    assert tallykeep.done("restore", status=6)["error"]["code"] == "VALIDATION_SEGMENT_CORRUPT"
+
+
+def test_groups_can_be_set_afterwards(
+    kafka: KafkaServer, topic: str, tmp_path: Path, folder: Mapping[str, object]
+) -> None:
+    """After a restore that left groups alone, offsets plan shows where each goes on, and apply sets it."""
+    fill(kafka, topic, 100, 2)
+    group = f"{topic}-readers"
+    commit(kafka, group, topic, {0: 30, 1: 50})
+    tallykeep = commands(tmp_path, kafka, folder, topic)
+    tallykeep.done("backup")
+    tallykeep.settings["restore"]["topic_mapping"] = {topic: f"{topic}-back"}
+    tallykeep.done("restore")
+    only = ("--group", group)
+    assert group in tallykeep.run("offsets plan", *only).stdout
+    assert "kafka-consumer-groups" in tallykeep.run("offsets script", *only).stdout
+    tallykeep.done("offsets apply", "--dry-run", *only)
+    assert committed(kafka, group, f"{topic}-back") == {0: OFFSET_INVALID, 1: OFFSET_INVALID}
+    tallykeep.done("offsets apply", *only)
+    assert committed(kafka, group, f"{topic}-back") == {0: 30, 1: 50}
 
 
 def test_ctrl_c_keeps_what_is_done(
