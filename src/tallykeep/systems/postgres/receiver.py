@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,6 +54,7 @@ class Receiver:
         self.book = book
         self.clock = clock
         self.timeline = 0
+        self.on_complete: Callable[[Segment], None] = lambda _: None  # of each segment; in the receiver's thread
         self._source = source
         self._archiver: Archiver | None = None
         self._last = LSN(0)
@@ -69,9 +71,6 @@ class Receiver:
     def streaming(self) -> bool:
         """Whether WAL is arriving, or would if there were any."""
         return self._session is not None and self._session.streaming
-
-    def on_complete(self, segment: Segment) -> None:
-        """A segment is complete; for those who take it further. Called in the receiver's thread."""
 
     async def run(self) -> None:
         """Receive until cancelled; a server that shuts down is waited for. Raises: TallykeepError."""

@@ -1,0 +1,64 @@
+"""What would be lost with the primary now, and what tallykeep costs it: asked for on the primary itself.
+
+When the primary cannot be asked these figures are withdrawn, and the alerts count on that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from tallykeep.clock import Clock
+from tallykeep.metrics import Sample
+from tallykeep.runtime.threads import in_thread
+from tallykeep.systems.postgres import coverage, families, slot
+from tallykeep.systems.postgres.archive import Archive
+from tallykeep.systems.postgres.lag import Lag
+from tallykeep.systems.postgres.receiver import Receiver
+from tallykeep.systems.postgres.replication import Connection
+from tallykeep.systems.postgres.session import Source
+
+TIER_1 = "1"
+
+
+class WalCollector:
+    """Collector of one cluster's tier 1."""
+
+    name = "postgres_wal"
+
+    def __init__(self, source: Source, receiver: Receiver, clock: Clock, interval: float = 10.0) -> None:
+        self.target = source.cluster
+        self.interval = interval
+        self.timeout = 30.0
+        self._source = source
+        self._receiver = receiver
+        self._clock = clock
+        self._lag = Lag()
+
+    def verdicts(self) -> Sequence[Sample]:
+        """None: what is told here are figures."""
+        return ()
+
+    async def collect(self) -> AsyncIterator[Sample]:
+        """Ask the primary, and look at the archive."""
+        state = await in_thread(self._look)
+        missing = await in_thread(missing_wal, Archive(self._receiver.folder, self._receiver.cipher))
+        seconds = self._lag.look(self._clock.monotonic(), state.lsn, self._receiver.durable)
+        labels = {"cluster_name": self.target}
+        yield families.RPO_BYTES(self._lag.bytes, **labels, tier=TIER_1)
+        yield families.RPO_SECONDS(seconds, **labels, tier=TIER_1)
+        yield families.WAL_GAPS(len(missing), **labels, tier=TIER_1)
+        if state.retained is not None:
+            yield families.SLOT_RETAINED(state.retained, **labels)
+        if state.slot is not None and state.slot.safe is not None:
+            yield families.SLOT_SAFE(state.slot.safe, **labels)
+
+    def _look(self) -> slot.ServerState:
+        with Connection(self._source.conninfo, timeout=self.timeout / 2) as connection:
+            return slot.look(connection, self._source.slot)
+
+
+def missing_wal(archive: Archive) -> list[coverage.Gap]:
+    """Gaps along the line to the newest timeline. Blocks."""
+    held = archive.held()
+    last = coverage.newest(held)
+    return [] if last is None else coverage.gaps(held, archive.history(last.timeline))
