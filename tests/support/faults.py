@@ -8,7 +8,9 @@ fails, and then the third does not, in every run.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -60,6 +62,7 @@ class Fault:
     code: str = "InternalError"  # what S3 would say with `status`
     drop: bool = False  # close the connection without an answer, the server not having been asked
     lose: bool = False  # let the server do it, then close the connection without an answer
+    part: float | None = None  # let such a part of the request's body come to the server, then reset both connections
     cut: int | None = None  # close the connection after so many bytes of the server's answer
     delay: float = 0.0  # seconds before the answer
     hang: bool = False  # never answer
@@ -137,10 +140,23 @@ class FaultProxy:
             await asyncio.Event().wait()
         if fault.drop:
             return
+        if fault.part is not None:
+            await self._tell(head, body[: int(len(body) * fault.part)])
+            _reset(writer)
+            return
         answer = _refusal(fault) if fault.status else await self._ask(head, body)
         if not fault.lose:
             writer.write(answer if fault.cut is None else answer[: fault.cut])
             await writer.drain()
+
+    async def _tell(self, head: bytes, body: bytes) -> None:
+        """Send the server what is no whole request, and go away."""
+        assert self._server.hostname is not None
+        _, writer = await asyncio.open_connection(self._server.hostname, self._server.port)
+        writer.write(head + body)
+        await writer.drain()
+        await asyncio.sleep(0.02)  # the server begins
+        _reset(writer)
 
     async def _ask(self, head: bytes, body: bytes) -> bytes:
         """The server's whole answer."""
@@ -151,6 +167,12 @@ class FaultProxy:
             return await reader.read(-1)
         finally:
             writer.close()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close it as a machine does that forgets a connection."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 def _content_length(head: bytes) -> int:
