@@ -112,6 +112,19 @@ def test_only_uncompressed_batches_are_packed() -> None:
     assert list(sealed.stored_by_algorithm()) == ["zstd", "lz4"]
 
 
+def test_a_level_of_zstd() -> None:
+    """A higher level packs smaller, and what comes back is the same."""
+    found = {}
+    for level in (1, 19):
+        builder = SegmentBuilder(*ORDERS, 0, pack=Codec.ZSTD, level=level)
+        for first in range(0, 3000, 100):
+            builder.add(only(a_batch(first, 100, size=first % 700)))
+        sealed = builder.seal()
+        found[level] = sealed.stored, [bytes(batch.data) for batch in batches(sealed.index, sealed.data, "x")]
+    assert found[19][0] < found[1][0]
+    assert found[19][1] == found[1][1]
+
+
 def test_what_does_not_shrink_is_not_packed() -> None:
     """A chunk that would become larger stays as it came."""
     builder = SegmentBuilder(*ORDERS, 0, pack=Codec.LZ4)

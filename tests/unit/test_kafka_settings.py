@@ -43,7 +43,7 @@ backup:
   segment_max_bytes: 134217728
   segment_max_interval_ms: 60000
   compression: zstd
-  compression_level: 3
+  compression_level: 7
   start_offset: earliest
   stop_at_current_offsets: true
   include_offset_headers: true
@@ -100,6 +100,7 @@ def test_their_file_is_read(read: Callable[[str], KafkaSettings]) -> None:
     request = backup_request(settings)
     assert request.topics.include == ("orders*", "~^payments-[0-9]+$")
     assert (request.segment_bytes, request.segment_seconds, request.pack) == (134_217_728, 60.0, Codec.ZSTD)
+    assert request.level == 7
     assert (request.start, request.exact, request.groups, request.partitions) == ("earliest", True, True, 8)
 
 

@@ -12,6 +12,7 @@ from tallykeep.systems.kafka.places import Place
 from tallykeep.systems.kafka.segment import Sizes
 from tallykeep.systems.kafka.selecting import Selection
 from tallykeep.systems.kafka.wire import Codec
+from tallykeep.systems.kafka.wire.codec import ZSTD_LEVEL
 
 MIB = 1 << 20
 
@@ -25,6 +26,7 @@ class BackupRequest:
     groups: bool = True  # whether the offsets of consumer groups are saved as well
     exact: bool = True  # whether uncompressed bytes are counted, and minimum timestamps looked for
     pack: Codec = Codec.NONE  # what batches that came uncompressed are packed with: NONE, LZ4, ZSTD
+    level: int = ZSTD_LEVEL  # of zstd, where that packs: 1 to 19
     segment_bytes: int = 64 * MIB  # a segment is closed when it has so many bytes of batches, before packing
     segment_records: int = 0  # or so many records; 0: any number
     segment_seconds: float = 60.0  # or when it has been open so long

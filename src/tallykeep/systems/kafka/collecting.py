@@ -51,6 +51,7 @@ class Reading:
     end: int  # the cut
     builder: SegmentBuilder
     pack: Codec
+    level: int  # of zstd
     position: int = 0
     collected: int = 0
     records: int = 0  # in the open segment
@@ -67,10 +68,10 @@ class Reading:
     shipped: asyncio.Task[None] | None = None  # its last segment that was closed
 
     @classmethod
-    def begun(cls, incarnation: Incarnation, leader: int, start: int, end: int, pack: Codec) -> Reading:
-        """To be read from `start` to `end`."""
-        builder = SegmentBuilder(*incarnation, start, pack=pack)
-        return cls(incarnation, leader, end, builder, pack, start, start)
+    def begun(cls, incarnation: Incarnation, leader: int, start: int, end: int, pack: Codec, level: int) -> Reading:
+        """To be read from `start` to `end`; packed as SegmentBuilder says."""
+        builder = SegmentBuilder(*incarnation, start, pack=pack, level=level)
+        return cls(incarnation, leader, end, builder, pack, level, start, start)
 
     @property
     def place(self) -> Place:
@@ -79,7 +80,7 @@ class Reading:
     def close(self) -> SegmentBuilder:
         """The open segment, to be sealed; a new one takes its place."""
         closed = self.builder
-        self.builder = SegmentBuilder(*self.incarnation, closed.end, pack=self.pack)
+        self.builder = self._opened(closed.end)
         self.records = 0
         return closed
 
@@ -89,7 +90,7 @@ class Reading:
 
     def skip(self, offset: int) -> None:
         """Go on at `offset`, the open segment having been closed: what lies before it is gone."""
-        self.builder = SegmentBuilder(*self.incarnation, offset, pack=self.pack)
+        self.builder = self._opened(offset)
         self.position = self.collected = offset
         self.asked = False
 
@@ -117,6 +118,9 @@ class Reading:
             self.builder.vouch(part.end)
             self.collected = part.end
         return full, looked.unreadable
+
+    def _opened(self, start: int) -> SegmentBuilder:
+        return SegmentBuilder(*self.incarnation, start, pack=self.pack, level=self.level)
 
     def _fitting(self, batches: Sequence[Batch], limits: Limits) -> int:
         """How many batches the open segment takes until it is full; their records are counted."""

@@ -105,6 +105,7 @@ def backup_request(settings: KafkaSettings) -> BackupRequest:
         groups=backup.consumer_group_snapshot,
         exact=backup.accounting == "exact",
         pack=Codec[backup.compression.upper()],
+        level=backup.compression_level,
         segment_bytes=backup.segment_max_bytes,
         segment_records=backup.segment_max_records,
         segment_seconds=backup.segment_max_interval_ms / 1000,

@@ -140,7 +140,7 @@ class _Planning:
 
     def _read(self, incarnation: Incarnation, leader: int, start: int, end: int) -> None:
         if start < end:
-            reading = Reading.begun(incarnation, leader, start, end, self._request.pack)
+            reading = Reading.begun(incarnation, leader, start, end, self._request.pack, self._request.level)
             held = self._held.get(incarnation)
             reading.tail = held.tail if held else None
             self._cut.readings.append(reading)

@@ -17,7 +17,7 @@ from tallykeep.systems.kafka.blocks import Blocks
 from tallykeep.systems.kafka.digest import digest
 from tallykeep.systems.kafka.index import UNKNOWN_TIME, Extent, Row, SegmentIndex
 from tallykeep.systems.kafka.wire import Aborted, Batch, BatchError, Codec, walk
-from tallykeep.systems.kafka.wire.codec import compress, decompress
+from tallykeep.systems.kafka.wire.codec import ZSTD_LEVEL, compress, decompress
 from tallykeep.systems.kafka.wire.timestamps import cheap_least_timestamp
 
 CHUNK = 1 << 20  # bytes of batches in a packed chunk, about
@@ -87,13 +87,16 @@ class SegmentBuilder:
     that come together are one copy, and are never joined with others again.
     """
 
-    def __init__(self, topic: str, topic_id: str, partition: int, start: int, *, pack: Codec = Codec.NONE) -> None:
-        """`pack`: what uncompressed batches are packed with (NONE, LZ4, ZSTD)."""
+    def __init__(
+        self, topic: str, topic_id: str, partition: int, start: int, *, pack: Codec = Codec.NONE,
+        level: int = ZSTD_LEVEL,
+    ) -> None:  # fmt: skip
+        """`pack`: what uncompressed batches are packed with (NONE, LZ4, ZSTD); `level`: zstd's."""
         self.topic, self.topic_id, self.partition = topic, topic_id, partition
         self.start = start
         self.end = start
         self.size = 0  # bytes of the batches so far
-        self._pack = pack
+        self._pack, self._level = pack, level
         self._blocks = Blocks()
         self._rows: list[Row] = []
         self._aborted: dict[Aborted, None] = {}
@@ -165,7 +168,7 @@ class SegmentBuilder:
     def _extent(
         self, run: Sequence[memoryview], raw: int, count: int, *, packed: bool
     ) -> tuple[Sequence[Piece], Extent]:
-        if packed and len(chunk := compress(self._pack, b"".join(run))) < raw:
+        if packed and len(chunk := compress(self._pack, b"".join(run), level=self._level)) < raw:
             return [chunk], Extent(len(chunk), raw, count, self._pack)
         return run, Extent(raw, raw, count, Codec.NONE)
 

@@ -132,7 +132,7 @@ class BackupSection:
         "zstd", parse=one_of("zstd", "lz4", "none"),
         help="What batches are packed with that the producer did not compress. Others stay as they are.",
     )  # fmt: skip
-    compression_level: int = setting(3, parse=integer(3, 3), help="Of zstd: 3.")
+    compression_level: int = setting(3, parse=integer(1, 19), help="Of zstd: 1, quick, to 19, small.")
     accounting: str = setting(
         "exact", parse=one_of("exact", "wire"),
         help="exact: uncompressed bytes are counted, which also proves every batch readable; wire: bytes as they come.",

@@ -23,6 +23,7 @@ from tallykeep.systems.kafka.wire.error import BatchError
 from tallykeep.systems.kafka.wire.header import Codec
 
 PIECE = 1 << 20  # bytes
+ZSTD_LEVEL = 3  # unless another is asked for
 _AT_ONCE = 8 << 20  # bytes: what a frame may at the most become, to be uncompressed in one piece
 _GZIP = 16 + zlib.MAX_WBITS
 _LZ4_EXPANSION = 255  # no LZ4 block makes more bytes of one
@@ -66,9 +67,12 @@ def decompress(codec: Codec, payload: memoryview, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def compress(codec: Codec, data: bytes) -> bytes:
-    """`data` as the payload of a batch that any client can read, with its size announced where the codec can."""
-    return _WRITERS[codec](data)
+def compress(codec: Codec, data: bytes, *, level: int = ZSTD_LEVEL) -> bytes:
+    """`data` as the payload of a batch that any client can read, with its size announced where the codec can.
+
+    `level` is zstd's, 1 to 19; others have none.
+    """
+    return _WRITERS[codec](data, level)
 
 
 def _announced(codec: Codec, payload: memoryview) -> int | None:
@@ -159,10 +163,12 @@ _READERS: dict[Codec, Callable[[memoryview], Iterator[bytes]]] = {
     Codec.LZ4: _unlz4,
     Codec.ZSTD: _unzstd,
 }
-_WRITERS: dict[Codec, Callable[[bytes], bytes]] = {
-    Codec.NONE: bytes,
-    Codec.GZIP: lambda data: gzip.compress(data, 6, mtime=0),
-    Codec.SNAPPY: snappy.compress,
-    Codec.LZ4: lambda data: bytes(lz4.frame.compress(data, block_size=lz4.frame.BLOCKSIZE_MAX64KB, block_linked=False)),
-    Codec.ZSTD: lambda data: zstandard.ZstdCompressor(level=3).compress(data),
+_WRITERS: dict[Codec, Callable[[bytes, int], bytes]] = {
+    Codec.NONE: lambda data, _: data,
+    Codec.GZIP: lambda data, _: gzip.compress(data, 6, mtime=0),
+    Codec.SNAPPY: lambda data, _: snappy.compress(data),
+    Codec.LZ4: lambda data, _: bytes(
+        lz4.frame.compress(data, block_size=lz4.frame.BLOCKSIZE_MAX64KB, block_linked=False)
+    ),
+    Codec.ZSTD: lambda data, level: zstandard.ZstdCompressor(level=level).compress(data),
 }
