@@ -10,6 +10,8 @@ from tests.support.documents import ROOT, Block, blocks, documents, name
 from tallykeep.cli.sections import sections
 from tallykeep.config.load import load
 from tallykeep.systems import all_systems
+from tallykeep.systems.kafka.commands import backup_request
+from tallykeep.systems.kafka.config_file import read_settings
 from tallykeep.web.webconfig import read_web_config
 
 FILES = sorted(ROOT.glob("examples/**/tallykeep.yaml"))
@@ -74,3 +76,15 @@ def test_every_example_is_listed() -> None:
     readme = (ROOT / "examples/README.md").read_text()
     for folder in sorted(ROOT.glob("examples/[0-9]*")):
         assert f"({folder.name})" in readme
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/07-kafka/*.yaml")), ids=name)
+def test_examples_of_kafka_load(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file is read as the commands read it, becomes a request, and has nothing needless in it."""
+    monkeypatch.setenv("KAFKA_PASSWORD", "secret")
+    settings = read_settings(path, lambda _: load(SECTIONS, {}))
+    assert not list(settings.needless())
+    cluster = settings.source if settings.mode == "backup" else settings.target
+    assert cluster.servers == ("kafka-1:9093", "kafka-2:9093")
+    assert (backup_request(settings).topics.problems() if settings.mode == "backup" else []) == []
+    assert settings.mode == path.stem
