@@ -6,7 +6,6 @@ From the manifest and snapshots alone: no segment is read.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from tallykeep.systems.kafka.held import Held, Incarnation
@@ -161,7 +160,6 @@ def _times(part: Mapping[str, Any]) -> str:
 def _moment(milliseconds: int) -> str:
     """UTC; as a number where no calendar has it."""
     try:
-        found = datetime.fromtimestamp(milliseconds / 1000, UTC)
+        return format_timestamp(milliseconds / 1000)
     except (ValueError, OverflowError, OSError):
         return str(milliseconds)
-    return found.strftime("%Y-%m-%d %H:%M:%S")
