@@ -69,10 +69,12 @@ def measured(kafka: KafkaServer, folder: Path, topic: str, settings: str) -> tup
     return grown, most, records, segments
 
 
-def filled(kafka: KafkaServer, topic: str, partitions: int, count: int, size: int) -> None:
+def filled(kafka: KafkaServer, topic: str, partitions: int, count: int, size: int, **settings: object) -> None:
     """`count` records that do not compress, of `size` bytes, over the partitions."""
     kafka.create_topic(topic, partitions, max_message_bytes=str(11 * MIB))
-    producer = kafka.producer(message_max_bytes=11 * MIB, batch_size=100_000, queue_buffering_max_kbytes=64 << 10)
+    producer = kafka.producer(
+        message_max_bytes=11 * MIB, batch_size=100_000, queue_buffering_max_kbytes=64 << 10, **settings
+    )
     noise = random.Random(7).randbytes(size + 1000)
     for number in range(count):
         while True:
@@ -95,6 +97,18 @@ def test_many_partitions(kafka: KafkaServer, tmp_path: Path, topic: str, pack: s
     assert records == 25_000
     assert segments > 40  # some were closed early
     assert most <= 24 * MIB + 4 * MIB + (16 * MIB if pack == "ZSTD" else 0)
+    assert grown <= most + SLACK
+
+
+@pytest.mark.timeout(180)
+def test_tiny_batches(kafka: KafkaServer, tmp_path: Path, topic: str) -> None:
+    """80,000 batches of one small record, of which more has to be known than they have bytes: that counts as well."""
+    filled(kafka, topic, 2, 80_000, 20, batch_num_messages=1)
+    settings = f'{{"memory_bytes": {16 * MIB}, "fetch_bytes": {MIB // 2}}}'
+    grown, most, records, segments = measured(kafka, tmp_path, topic, settings)
+    assert records == 80_000
+    assert segments > 2  # some were closed early
+    assert most <= 16 * MIB + 8 * MIB  # what is known of the batches in four answers comes on top
     assert grown <= most + SLACK
 
 

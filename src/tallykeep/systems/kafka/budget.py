@@ -2,8 +2,9 @@
 
 Who is about to ask a broker reserves room for the answer and for its copy in segments first. Where there is none,
 the largest open segment is closed early, which frees it once it is stored; so many partitions make segments smaller
-and never the process larger. What a single batch exceeds the request by is added when it is there: with batches
-larger than `fetch_bytes` a lane may have two of them in an answer, and two copies, beyond the number.
+and never the process larger. Not reserved, and added when it is there, is what a single batch exceeds the request by
+(with batches larger than `fetch_bytes` a lane may have two of them in an answer, and two copies, beyond the number),
+what is known of the batches of an answer, and the chunks of segments that are being packed.
 """
 
 from __future__ import annotations

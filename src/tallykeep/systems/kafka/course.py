@@ -204,7 +204,7 @@ class Course:
     def _squeeze(self, missing: int) -> None:
         """Close the largest open segments until what is under way will make room for `missing` bytes."""
         idle = [reading for reading in self._readings.values() if not reading.busy and reading.builder.size]
-        idle.sort(key=lambda reading: reading.builder.size)
+        idle.sort(key=lambda reading: reading.builder.memory)
         while idle and self.shipping.under_way < missing:
             self.shipping.take(idle.pop(), self.budget)
 

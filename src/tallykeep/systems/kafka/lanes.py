@@ -97,14 +97,14 @@ class Lane:
         mine = [part for part in answer.parts if part.reading.lane is self and part.at == part.reading.collected]
         for part in mine:
             part.reading.busy = True
-        before = sum(part.reading.builder.size for part in mine)
+        before = sum(part.reading.builder.memory for part in mine)
         try:
             collected = await in_thread(_collected, mine, self._limits, exact=self._course.request.exact)
         finally:
             for part in mine:
                 part.reading.busy = False
-        after = sum(part.reading.builder.size for part in mine)
-        self._course.budget.add(after - before + sum(full.size for each in collected for full in each.full))
+        after = sum(part.reading.builder.memory for part in mine)
+        self._course.budget.add(after - before + sum(full.memory for each in collected for full in each.full))
         for each in collected:
             self._settle(each)
         self._course.budget.release(self._room)

@@ -20,6 +20,7 @@ from tallykeep.systems.kafka.wire import Aborted, Batch, BatchError, Codec, walk
 from tallykeep.systems.kafka.wire.codec import ZSTD_LEVEL, compress, decompress
 from tallykeep.systems.kafka.wire.timestamps import cheap_least_timestamp
 
+_ROW = 400  # bytes that a row takes in memory, with the numbers in it
 CHUNK = 1 << 20  # bytes of batches in a packed chunk, about
 NO_TOPIC_ID = "0" * 32
 
@@ -100,6 +101,11 @@ class SegmentBuilder:
         self._blocks = Blocks()
         self._rows: list[Row] = []
         self._aborted: dict[Aborted, None] = {}
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes: the batches and what is known of each."""
+        return self.size + _ROW * len(self._rows)
 
     def add(self, batch: Batch, *, uncompressed: int = 0, min_timestamp: int | None = None) -> None:
         """Append a checked batch; the figures as in Row. Raises: IntegrityError where its offsets lie behind."""

@@ -42,7 +42,7 @@ class Shipping:
 
     def send(self, reading: Reading, builder: SegmentBuilder, budget: Budget) -> None:
         """Send a closed segment on its way; its bytes are given back to the budget when it is stored."""
-        self.under_way += builder.size
+        self.under_way += builder.memory
         reading.shipped = self._started(self._go(builder, reading.shipped, budget))
 
     def note(self, reading: Reading, gap: GapEntry) -> None:
@@ -55,8 +55,8 @@ class Shipping:
             await asyncio.wait(self._tasks)
 
     async def _go(self, builder: SegmentBuilder, before: asyncio.Task[None] | None, budget: Budget) -> None:
-        size = builder.size
-        packing = size if self._packs else 0  # the packed chunks, beside the batches
+        size = builder.memory
+        packing = builder.size if self._packs else 0  # the packed chunks, beside the batches
         async with self._sealing:
             budget.add(packing)
             sealed, stored = await in_thread(_sealed, builder)
