@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import subprocess
@@ -15,9 +16,12 @@ import yaml
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_cli import KafkaCommands
 from tests.support.kafka_corpus import a_record, fill, produce
-from tests.support.kafka_live import delete_topic
+from tests.support.kafka_live import backed_up, delete_topic
 
+from tallykeep.clock import SystemClock
 from tallykeep.demo.seaweedfs import SeaweedFS
+from tallykeep.storage.memory import MemoryStore
+from tallykeep.systems.kafka.validating import validate
 
 pytestmark = pytest.mark.server
 
@@ -240,3 +244,33 @@ def test_nothing_to_look_at(backups: Path, tmp_path: Path) -> None:
         assert looked(command, "-p", str(backups)).returncode == 2
     assert looked("list", "-p", str(tmp_path / "gone")).returncode == 5
     assert looked("validate", "-p", str(backups), "-b", "x", "--expect-sequence", "many").returncode == 2
+
+
+async def test_compacted_transactions(kafka: KafkaServer, topic: str) -> None:
+    """Compaction takes records of transactions, and in time their markers: what is left is sound, whatever is left."""
+    kafka.create_topic(
+        topic, cleanup_policy="compact", segment_ms="300", min_cleanable_dirty_ratio="0.001", delete_retention_ms="100",
+        max_compaction_lag_ms="300",
+    )  # fmt: skip
+    store = MemoryStore()
+    producers = [kafka.producer(transactional_id=f"{topic}-{n}") for n in range(2)]
+    for producer in producers:
+        producer.init_transactions(30)
+    for round_ in range(16):
+        for number, producer in enumerate(producers):
+            producer.begin_transaction()
+            for n in range(6):
+                producer.produce(topic, b"%d %d" % (round_, number), b"k%d" % (n if number else n + round_))
+            producer.flush(30)
+        for number, producer in enumerate(producers):
+            (producer.abort_transaction if (round_ + number) % 3 else producer.commit_transaction)(30)
+        await asyncio.sleep(0.7)
+        if round_ % 5 == 4:
+            await backed_up(kafka, store, topic)
+    await backed_up(kafka, store, topic)
+    late = MemoryStore()
+    await backed_up(kafka, late, topic)
+    for one in (store, late):
+        report = await validate(one, SystemClock(), deep=True)
+        assert (report.problems, report.notes) == ([], [])
+    assert (await validate(late, SystemClock())).records < 16 * 12 / 2, "nothing was compacted"
