@@ -27,7 +27,7 @@ from tallykeep.systems.kafka.restore_state import StateFolder
 from tallykeep.systems.kafka.restoring.holding import DEFAULT_LARGEST, at_creation, held_settings
 from tallykeep.systems.kafka.restoring.survey import Survey, survey
 from tallykeep.systems.kafka.restoring.tasks import at_once
-from tallykeep.systems.kafka.selecting import matches
+from tallykeep.systems.kafka.selecting import is_pattern, matches
 
 if TYPE_CHECKING:
     from tallykeep.systems.kafka.cluster import Cluster, Topic
@@ -93,7 +93,7 @@ async def look_at_target(plan: RestorePlan, cluster: Cluster, now: float) -> lis
         found += _settings(plan, topic, settings, now)
     found += [finding async for finding in _contents(plan, cluster, set(there))]
     if plan.request.reset_offsets:
-        found += [finding async for finding in _groups(plan.request, cluster)]
+        found += [finding async for finding in _groups(plan, cluster)]
     return found
 
 
@@ -194,11 +194,16 @@ async def _contents(plan: RestorePlan, cluster: Cluster, there: set[str]) -> Asy
         yield Finding("TARGET_NOT_EMPTY", topic, message, fatal=True)
 
 
-async def _groups(request: RestoreRequest, cluster: Cluster) -> AsyncIterator[Finding]:
-    groups = await cluster.groups()
-    wanted = matches(request.groups or ("*",))
-    for group in groups:
-        if wanted(group.name) and group.members:
+async def _groups(plan: RestorePlan, cluster: Cluster) -> AsyncIterator[Finding]:
+    """What keeps offsets from being set: groups that were not saved, or are at work."""
+    saved, asked = {group.name for group in plan.snapshot.groups}, plan.request.groups
+    for name in asked:
+        if name not in saved and not is_pattern(name):
+            message = f"group {name} is not in the backup: check the name in consumer_groups, or leave it out."
+            yield Finding("GROUP_NOT_IN_BACKUP", "", message, fatal=True)
+    wanted = matches(asked or ("*",))
+    for group in await cluster.groups():
+        if group.name in saved and wanted(group.name) and group.members:
             message = f"group {group.name} has {group.members} members: stop them, their offsets cannot be set before."
             yield Finding("GROUP_ACTIVE", "", message, fatal=True)
 
