@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import trustme
 from confluent_kafka import Consumer
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from tests.support.kafka import PASSWORD, USER, KafkaServer, running
 from tests.support.kafka_live import delete_topic
 
@@ -18,7 +20,9 @@ from tallykeep.config.model import Secret
 from tallykeep.errors import ConfigError, Refused, Unreachable
 from tallykeep.systems.kafka.cluster import Cluster, ClusterSettings, Committed, Place
 from tallykeep.systems.kafka.connection import Security
+from tallykeep.systems.kafka.preflight import _rights
 from tallykeep.systems.kafka.replies import KafkaForbidden, KafkaRefused, code_name
+from tallykeep.systems.kafka.restore_plan import RestorePlan, RestoreRequest
 
 pytestmark = pytest.mark.server
 WAYS = [
@@ -304,3 +308,36 @@ async def test_more_partitions_than_one_request_asks_for(kafka: KafkaServer, clu
     assert await cluster.offsets(places, "latest_committed") == dict.fromkeys(places, 0)
     assert len((await cluster.topics())[topic].partitions) == 1100
     delete_topic(kafka, topic)
+
+
+def grant(kafka: KafkaServer, topic: str, *operations: AclOperation) -> None:
+    """Let the user do this with the topic."""
+    rules = [
+        AclBinding(
+            ResourceType.TOPIC,
+            topic,
+            ResourcePatternType.LITERAL,
+            f"User:{USER}",
+            "*",
+            operation,
+            AclPermissionType.ALLOW,
+        )
+        for operation in operations
+    ]
+    admin = kafka.admin()  # its requests end with it
+    for answer in admin.create_acls(rules).values():
+        answer.result(20)
+
+
+async def test_rights(guarded: KafkaServer, connect: Open, topic: str) -> None:
+    """What a user may do with a topic is told; preflight refuses a restore that would be refused half way."""
+    guarded.create_topic(topic)
+    grant(guarded, topic, AclOperation.READ, AclOperation.DESCRIBE_CONFIGS)
+    cluster = await connect(guarded, user(guarded, "SASL_PLAINTEXT"))
+    assert await cluster.rights([topic]) == {topic: {"READ", "DESCRIBE", "DESCRIBE_CONFIGS"}}
+    plan = RestorePlan("id", RestoreRequest(Path("state")), None, None, [])  # type: ignore[arg-type]
+    [finding] = _rights(plan, await cluster.rights([topic]))
+    assert (finding.code, finding.fatal) == ("NOT_AUTHORIZED", True)
+    assert "ALTER_CONFIGS, WRITE" in finding.message
+    await asyncio.to_thread(grant, guarded, topic, AclOperation.WRITE, AclOperation.ALTER_CONFIGS)
+    assert list(_rights(plan, await cluster.rights([topic]))) == []

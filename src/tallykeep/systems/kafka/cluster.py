@@ -213,6 +213,22 @@ class Cluster:
                     raise
                 await asyncio.sleep(_AGAIN)
 
+    async def rights(self, topics: Iterable[str]) -> dict[str, frozenset[str]]:
+        """What this user may do with each topic, in the words of Kafka's ACLs: READ, WRITE, ALTER_CONFIGS, ...
+
+        Topics that are not there, and those of which the broker does not tell, are left out.
+        """
+        found: dict[str, frozenset[str]] = {}
+        for part in _parts(topics):
+            answers = self._admin.client.describe_topics(
+                TopicCollection(list(part)), request_timeout=self._timeout, include_authorized_operations=True
+            )
+            for name, answer in answers.items():
+                described = await self._unless(UNKNOWN_TOPIC_OR_PARTITION, answer, f"DescribeTopics of {name}")
+                if described and described.authorized_operations is not None:
+                    found[name] = frozenset(operation.name for operation in described.authorized_operations)
+        return found
+
     async def _topic_ids(self, names: Sequence[str]) -> dict[str, str]:
         """As 32 hex digits; topics deleted since are left out."""
         answers = self._admin.client.describe_topics(TopicCollection(list(names)), request_timeout=self._timeout)

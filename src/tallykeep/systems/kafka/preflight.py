@@ -7,7 +7,7 @@ to know. The codes are stable; docs/guide/kafka-restore.md has them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tallykeep.clock import Clock, SystemClock
@@ -91,6 +91,7 @@ async def look_at_target(plan: RestorePlan, cluster: Cluster, now: float) -> lis
         else:
             found += _existing(plan, topic, topics[topic.target], settings)
         found += _settings(plan, topic, settings, now)
+    found += _rights(plan, await cluster.rights(there))
     found += [finding async for finding in _contents(plan, cluster, set(there))]
     if plan.request.reset_offsets:
         found += [finding async for finding in _groups(plan, cluster)]
@@ -192,6 +193,17 @@ async def _contents(plan: RestorePlan, cluster: Cluster, there: set[str]) -> Asy
             f"{topic} is not empty, it has {count} offsets: delete it, or restore to another name (topic_mapping)."
         )
         yield Finding("TARGET_NOT_EMPTY", topic, message, fatal=True)
+
+
+def _rights(plan: RestorePlan, rights: Mapping[str, Container[str]]) -> Iterator[Finding]:
+    """Topics that are there, and that this user may not do everything with that a restore does."""
+    needed = ["DESCRIBE", "DESCRIBE_CONFIGS", "ALTER_CONFIGS", "WRITE", *(["READ"] if plan.request.verify else [])]
+    for name, may in rights.items():
+        if missing := [operation for operation in needed if operation not in may]:
+            message = (
+                f"{name}: this user lacks the right to {', '.join(missing)}: grant it, or restore as another user."
+            )
+            yield Finding("NOT_AUTHORIZED", name, message, fatal=True)
 
 
 async def _groups(plan: RestorePlan, cluster: Cluster) -> AsyncIterator[Finding]:
