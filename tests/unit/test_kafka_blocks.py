@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tests.support.kafka_backup import ORDERS, a_batch
 
 from tallykeep.errors import IntegrityError
+from tallykeep.storage.digest import digest
 from tallykeep.systems.kafka.blocks import Blocks
-from tallykeep.systems.kafka.digest import digest
 from tallykeep.systems.kafka.segment import SegmentBuilder
 from tallykeep.systems.kafka.wire import Codec, only
 

@@ -12,7 +12,7 @@ import zstandard
 from tests.support.kafka_backup import ORDERS, a_batch, a_segment
 
 from tallykeep.errors import IntegrityError
-from tallykeep.systems.kafka.digest import check_digest
+from tallykeep.storage.digest import check_digest
 from tallykeep.systems.kafka.index import UNKNOWN_TIME, Extent, Row, SegmentIndex
 from tallykeep.systems.kafka.manifest import GapEntry, Record, SegmentEntry, segment_entry
 from tallykeep.systems.kafka.segment import CHUNK, SegmentBuilder, batches

@@ -12,9 +12,9 @@ from tests.support.clock import FakeClock
 from tests.support.kafka_backup import ORDERS, a_segment, held_orders, write_segments
 
 from tallykeep.errors import IntegrityError
+from tallykeep.storage.digest import check_digest
 from tallykeep.storage.memory import MemoryStore
 from tallykeep.systems.kafka.chain import Chain
-from tallykeep.systems.kafka.digest import check_digest
 from tallykeep.systems.kafka.held import Incarnation, add_up
 from tallykeep.systems.kafka.manifest import (
     CompleteEntry,

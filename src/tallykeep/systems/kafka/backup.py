@@ -17,6 +17,7 @@ from tallykeep.clock import Clock
 from tallykeep.errors import Conflict, SourceError, TallykeepError
 from tallykeep.runtime.backoff import Backoff
 from tallykeep.runtime.threads import in_thread
+from tallykeep.storage.digest import check_digest
 from tallykeep.storage.store import Store
 from tallykeep.systems.kafka.backup_request import BackupRequest, BackupResult, Figures
 from tallykeep.systems.kafka.brokers import Brokers
@@ -24,7 +25,6 @@ from tallykeep.systems.kafka.chain import Chain
 from tallykeep.systems.kafka.cluster import Cluster
 from tallykeep.systems.kafka.course import Course
 from tallykeep.systems.kafka.cutting import Cut, take_cut
-from tallykeep.systems.kafka.digest import check_digest
 from tallykeep.systems.kafka.fetching import Line
 from tallykeep.systems.kafka.held import Held, Incarnation, add_up
 from tallykeep.systems.kafka.lanes import Lane

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from tallykeep.errors import Conflict
 from tallykeep.runtime.threads import in_thread
+from tallykeep.storage.digest import check_digest
 from tallykeep.storage.store import Store
 from tallykeep.systems.kafka.chain import Chain
-from tallykeep.systems.kafka.digest import check_digest
 from tallykeep.systems.kafka.manifest import Entry, GapEntry, Record, segment_entry
 from tallykeep.systems.kafka.segment import Sealed
 from tallykeep.systems.kafka.steps import reached

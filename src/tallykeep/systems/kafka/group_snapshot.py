@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from tallykeep.clock import Clock
 from tallykeep.errors import IntegrityError, RestoreError
+from tallykeep.storage.digest import digest
 from tallykeep.systems.kafka.cluster import Cluster, Group
-from tallykeep.systems.kafka.digest import digest
 from tallykeep.systems.kafka.selecting import is_pattern, matches
 from tallykeep.systems.kafka.snapshot import Snapshot, SnapshotGroup, SnapshotOffset
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from tallykeep.clock import SystemClock
 from tallykeep.errors import ConfigError, NotFound, StoreError, TallykeepError
 from tallykeep.runtime.threads import in_thread
+from tallykeep.storage.digest import digest
 from tallykeep.storage.store import Store
 from tallykeep.systems.kafka import group_snapshot, offset_lines
 from tallykeep.systems.kafka.cluster import Cluster
-from tallykeep.systems.kafka.digest import digest
 from tallykeep.systems.kafka.figures import ResetFigures
 from tallykeep.systems.kafka.group_offsets import OffsetPlan, apply_plan, plan_groups
 from tallykeep.systems.kafka.offset_map import OffsetMap

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from tallykeep.errors import IntegrityError, RestoreError
-from tallykeep.systems.kafka.digest import digest
+from tallykeep.storage.digest import digest
 from tallykeep.systems.kafka.places import Place
 
 FORMAT = "KRB1 offset map"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tallykeep.errors import IntegrityError
-from tallykeep.systems.kafka.digest import check_digest
+from tallykeep.storage.digest import check_digest
 from tallykeep.systems.kafka.index import UNKNOWN_TIME, Row, SegmentIndex
 from tallykeep.systems.kafka.manifest import SegmentEntry
 from tallykeep.systems.kafka.segment import batches

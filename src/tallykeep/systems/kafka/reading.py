@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from tallykeep.clock import Clock
 from tallykeep.errors import IntegrityError, NotFound
 from tallykeep.runtime.threads import in_thread
+from tallykeep.storage.digest import check_digest
 from tallykeep.storage.store import Store
 from tallykeep.systems.kafka.chain import Chain
-from tallykeep.systems.kafka.digest import check_digest
 from tallykeep.systems.kafka.failures import NoBackup
 from tallykeep.systems.kafka.held import Held, Incarnation, add_up
 from tallykeep.systems.kafka.index import SegmentIndex

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from tallykeep.errors import TallykeepError
-from tallykeep.systems.kafka.digest import digest
+from tallykeep.storage.digest import digest
 from tallykeep.systems.kafka.held import Held, Incarnation
 from tallykeep.systems.kafka.manifest import SegmentEntry
 from tallykeep.systems.kafka.places import Place

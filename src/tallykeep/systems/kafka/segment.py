@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from tallykeep.errors import IntegrityError
 from tallykeep.storage.content import Piece, size_of
+from tallykeep.storage.digest import digest
 from tallykeep.systems.kafka.blocks import Blocks
-from tallykeep.systems.kafka.digest import digest
 from tallykeep.systems.kafka.index import UNKNOWN_TIME, Extent, Row, SegmentIndex
 from tallykeep.systems.kafka.wire import Aborted, Batch, BatchError, Codec, walk
 from tallykeep.systems.kafka.wire.codec import ZSTD_LEVEL, compress, decompress

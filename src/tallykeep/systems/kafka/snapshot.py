@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from tallykeep.errors import IntegrityError
-from tallykeep.systems.kafka.digest import digest
+from tallykeep.storage.digest import digest
 from tallykeep.systems.kafka.manifest import FORMAT, SnapshotEntry
 
 FOLDER = "snapshots/"

@@ -12,9 +12,11 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from tallykeep.errors import Malformed
+from tallykeep.systems.kafka.wire.reader import Reader
 
 API_KEY, VERSION = 61, 0
 
+_BYTE = struct.Struct(">B")
 _INT = struct.Struct(">i")
 _SHORT = struct.Struct(">h")
 _PRODUCER = struct.Struct(">qiiqiq")  # id, epoch, last sequence, last timestamp, coordinator epoch, transaction start
@@ -88,41 +90,29 @@ def _length(count: int) -> bytes:
     return bytes(out)
 
 
-class _Reader:
-    """Goes through an answer from its front."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data = data
-        self._position = 0
-
-    def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
-        values = layout.unpack_from(self._data, self._position)
-        self._position += layout.size
-        return values
+class _Reader(Reader):
+    """The same in the flexible encoding."""
 
     def length(self) -> int:
         """A count of what follows; null counts as none."""
         count = max(self._varint() - 1, 0)
-        if count > len(self._data) - self._position:
-            raise ValueError(f"{count} are said to follow where {len(self._data) - self._position} bytes do")
+        if count > self.left:
+            raise ValueError(f"{count} are said to follow where {self.left} bytes do")
         return count
 
     def string(self) -> str:
-        count = self.length()
-        start, self._position = self._position, self._position + count
-        return str(self._data[start : self._position], "utf-8")
+        return str(self.take(self.length()), "utf-8")
 
     def tags(self) -> None:
         """Skip them."""
         for _ in range(self._varint()):
             self._varint()
-            self._position += self._varint()
+            self.take(self._varint())
 
     def _varint(self) -> int:
         value = shift = 0
         while True:
-            byte = self._data[self._position]
-            self._position += 1
+            (byte,) = self.unpack(_BYTE)
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value

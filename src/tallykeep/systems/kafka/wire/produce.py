@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from tallykeep.errors import Malformed
+from tallykeep.systems.kafka.wire.reader import Reader
 
 API_KEY, VERSION = 0, 8
 
@@ -55,52 +56,25 @@ def produce_request(
 def produce_response(data: memoryview) -> list[Produced]:
     """The answers in `data`, a response without its header. Raises: Malformed."""
     try:
-        reader = _Reader(data)
+        reader = Reader(data)
         return [found for _ in range(reader.length()) for found in _topic(reader)]
     except (struct.error, ValueError) as error:
         raise Malformed(f"the broker's answer to a Produce request does not parse: {error}") from None
 
 
-def _topic(reader: _Reader) -> list[Produced]:
+def _topic(reader: Reader) -> list[Produced]:
     topic = reader.string()
     return [_partition(reader, topic) for _ in range(reader.length())]
 
 
-def _partition(reader: _Reader, topic: str) -> Produced:
+def _partition(reader: Reader, topic: str) -> Produced:
     partition, error, base, appended, start = reader.unpack(_PARTITION)
     records = [_record_error(reader) for _ in range(reader.length())]
-    message = reader.string()
+    message = reader.words()
     return Produced(topic, partition, error, base, appended, start, "; ".join(filter(None, [message, *records])))
 
 
-def _record_error(reader: _Reader) -> str:
+def _record_error(reader: Reader) -> str:
     (number,) = reader.unpack(_RECORD_ERROR)
-    said = reader.string()
+    said = reader.words()
     return f"record {number} of the batch: {said}" if said else ""
-
-
-class _Reader:
-    """Goes through a response from its front."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data = data
-        self._position = 0
-
-    def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
-        values = layout.unpack_from(self._data, self._position)
-        self._position += layout.size
-        return values
-
-    def length(self) -> int:
-        (count,) = self.unpack(_INT)
-        if count > len(self._data) - self._position:
-            raise ValueError(f"{count} are said to follow where {len(self._data) - self._position} bytes do")
-        return max(count, 0)
-
-    def string(self) -> str:
-        """A string; null counts as empty."""
-        (size,) = self.unpack(_SHORT)
-        if size > len(self._data) - self._position:
-            raise ValueError("a string goes beyond the end")
-        start, self._position = self._position, self._position + max(size, 0)
-        return str(self._data[start : self._position], "utf-8", "replace")

@@ -21,11 +21,16 @@ class Reader:
         self._position += layout.size
         return values
 
+    @property
+    def left(self) -> int:
+        """Bytes that are still to come."""
+        return len(self._data) - self._position
+
     def length(self) -> int:
         """A count of what follows; null counts as none."""
         (count,) = self.unpack(_INT)
-        if count > len(self._data) - self._position:
-            raise ValueError(f"{count} are said to follow where {len(self._data) - self._position} bytes do")
+        if count > self.left:
+            raise ValueError(f"{count} are said to follow where {self.left} bytes do")
         return max(count, 0)
 
     def take(self, count: int) -> memoryview:
@@ -36,9 +41,16 @@ class Reader:
     def string(self) -> str:
         """A text with its length before it."""
         (count,) = self.unpack(_SHORT)
-        if not 0 <= count <= len(self._data) - self._position:
+        if not 0 <= count <= self.left:
             raise ValueError(f"a name of {count} bytes")
         return str(self.take(count), "utf-8")
+
+    def words(self) -> str:
+        """A text for people, with its length before it; null counts as empty."""
+        (count,) = self.unpack(_SHORT)
+        if count > self.left:
+            raise ValueError("a text goes beyond the end")
+        return str(self.take(max(count, 0)), "utf-8", "replace")
 
 
 def string(text: str) -> bytes:
