@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import OFFSET_INVALID, Consumer, TopicPartition
-from tests.support.kafka import PASSWORD, USER, KafkaServer
+from tests.support.kafka import PASSWORD, USER, KafkaServer, running
 from tests.support.kafka_cli import KafkaCommands
 from tests.support.kafka_corpus import a_record, produce, seen
 from tests.support.kafka_live import delete_topic
@@ -64,14 +64,14 @@ def commands(tmp_path: Path, kafka: KafkaServer, storage: Mapping[str, object], 
 @contextmanager
 def started(tallykeep: KafkaCommands, command: str, *more: str) -> Iterator[subprocess.Popen[str]]:
     """The command as it runs; ended afterwards if it has not."""
-    process = subprocess.Popen(
-        tallykeep.argv(command, *more), cwd=tallykeep.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    argv = tallykeep.argv(command, *more)
+    with subprocess.Popen(
+        argv, cwd=tallykeep.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @contextmanager
@@ -191,11 +191,20 @@ def test_quiet_says_nothing_but_the_result(
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.fixture
+def unread(tmp_path: Path) -> Iterator[KafkaServer]:
+    """A broker of its own: what was read of it in the last seconds counts against a quota."""
+    (tmp_path / "broker").mkdir()
+    with running(tmp_path / "broker") as server:
+        yield server
+
+
 def test_the_page_tells_the_truth_while_a_backup_runs_and_after_it(
-    kafka: KafkaServer, topic: str, tmp_path: Path, folder: Mapping[str, object]
+    unread: KafkaServer, topic: str, tmp_path: Path, folder: Mapping[str, object]
 ) -> None:
     """Scraped all the while, counters only grow, what is done and what is left add up to the target; at the end every
     figure is what the manifest, the topic and the files say."""
+    kafka = unread
     fill(kafka, topic, 3000, batch_size=4000)
     produce(kafka, topic, [(n % 2, a_record(n, 1000)) for n in range(3000)], compression_type="lz4", batch_size=4000)
     tallykeep = commands(tmp_path, kafka, folder, topic)

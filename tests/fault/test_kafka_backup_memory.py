@@ -15,7 +15,7 @@ from tallykeep.systems.kafka.backup_request import MIB
 
 pytestmark = [pytest.mark.chaos, pytest.mark.server]
 
-SLACK = 32 * MIB  # the rows of indexes, threads, what the C library keeps between blocks
+SLACK = 48 * MIB  # the rows of indexes, threads, what the C library keeps between blocks
 CHILD = """
 import asyncio, json, sys
 from pathlib import Path

@@ -107,7 +107,7 @@ class Session:
     def _begin(self, connection: Connection, server: int) -> Ended:
         """Stream from where the archive ends, or from where the slot begins."""
         archiver = self._archiver
-        made = self._slot(connection)
+        self._slot(connection)
         if not archiver.timeline:
             return self._stream(connection, server, self._slot_start())
         timeline, position = self._resume(server)
@@ -116,7 +116,7 @@ class Session:
         except ServerError as error:
             if error.state not in (_REMOVED, _UNREADABLE) or archiver.position != archiver.durable:
                 raise
-            return self._behind_gap(connection, server, str(error), made)
+            return self._behind_gap(connection, server, str(error))
 
     def _resume(self, server: int) -> tuple[int, LSN]:
         """Timeline and position to go on from: where we stopped, or a fork that lies before it."""
@@ -139,8 +139,8 @@ class Session:
         )  # fmt: skip
         return following, LSN(left - left % self._segment_size)
 
-    def _slot(self, connection: Connection) -> bool:
-        """See that the slot is there; whether it had to be made. Raises: Refused."""
+    def _slot(self, connection: Connection) -> None:
+        """See that the slot is there, or make it. Raises: Refused."""
         with Connection(self._source.conninfo, stop=self._stop) as asking:
             found = slots.find(asking, self._source.slot)
         if found is not None and not found.physical:
@@ -153,8 +153,6 @@ class Session:
             if self._archiver.timeline:
                 _log.error("%s: its slot %s was lost or dropped, and is made again", self._source.cluster,
                            self._source.slot)  # fmt: skip
-            return True
-        return False
 
     def _slot_start(self) -> LSN:
         with Connection(self._source.conninfo, stop=self._stop) as asking:
@@ -162,8 +160,13 @@ class Session:
         start = found.lsn if found.slot is None or found.slot.restart is None else found.slot.restart
         return LSN(start - start % self._segment_size)
 
-    def _behind_gap(self, connection: Connection, server: int, why: str, made: bool) -> Ended:
-        """WAL is gone from the primary: write that down, and go on with what it still has."""
+    def _behind_gap(self, connection: Connection, server: int, why: str) -> Ended:
+        """WAL is gone from the primary: write that down, and go on with what it still has.
+
+        The slot is made anew: what we have told the primary meanwhile may have moved it to where nothing is any more.
+        """
+        slots.drop(connection, self._source.slot)
+        slots.create(connection, self._source.slot)
         start, archiver = self._slot_start(), self._archiver
         gap = Gap(archiver.timeline, archiver.durable, start, why, round(self._clock(), 3))
         _log.error(
