@@ -212,7 +212,7 @@ async def test_13_a_segment_is_never_whole_in_memory(kafka: KafkaServer, topic: 
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert store.most < 6 << 20
-    assert most < 25_000_000
+    assert most < 32_000_000
     assert await end_of(kafka, topic) == 1200
 
 
