@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 
-BENCHMARKS := $(filter-out support __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))
+BENCHMARKS := $(filter-out support kafka_sides __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 # pytest options for one run: make test ARGS="-k rpo"
 ARGS ?=

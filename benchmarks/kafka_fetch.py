@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import random
 import shutil
 import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.kafka_sides import PARTITIONS, fill, missing, security
 from benchmarks.support import Report, cpu_seconds, parser
 from confluent_kafka import Consumer, TopicPartition
-from tests.support.kafka import JARS, PASSWORD, USER, KafkaServer
+from tests.support.kafka import PASSWORD, USER, KafkaServer
 
-from tallykeep.config.model import Secret
 from tallykeep.storage.local import LocalStore
 from tallykeep.systems.kafka.committing import store_segment
 from tallykeep.systems.kafka.connection import Connection, Security
@@ -32,10 +31,8 @@ from tallykeep.systems.kafka.wire import Batch, uncompressed_size, walk
 from tallykeep.systems.kafka.wire.fetch import API_KEY, VERSION, fetch_request, fetch_response
 from tallykeep.threads import in_thread
 
-PARTITIONS = (0, 1)
 SEGMENT = 32 << 20  # bytes
 _LENGTHS = struct.Struct(">qqii")
-_WORDS = [bytes(random.Random(word).choices(b"abcdefghijklmnop", k=8)) for word in range(4000)]
 
 
 def main() -> None:
@@ -44,8 +41,8 @@ def main() -> None:
     made.add_argument("--megabytes", type=int, default=150, help="records of each topic, uncompressed (default 150)")
     made.add_argument("--security", default="PLAINTEXT", help="PLAINTEXT, SASL_PLAINTEXT (SCRAM), SSL or SASL_SSL")
     arguments = made.parse_args()
-    if not JARS.is_dir():
-        print("kafka_fetch needs Kafka's jars: tools/kafka-jars (with Maven and java) brings them")
+    if reason := missing():
+        print(f"kafka_fetch: {reason}")
         return
     keep_large_blocks()  # for both sides
     report = Report(f"Kafka to files, {arguments.megabytes} MB of records a topic, {arguments.security}")
@@ -61,7 +58,7 @@ def compare(
     """The rows of one topic."""
     topic = f"{codec}-{size}"
     count = arguments.megabytes * 1_000_000 // size
-    fill(kafka, topic, codec, size, count)
+    fill(kafka, topic, codec, size, count, 256 << 10)
     how = security(kafka, arguments.security)
     taken: dict[str, list[float]] = {}
     sides: dict[str, Callable[[], object]] = {
@@ -80,28 +77,6 @@ def compare(
     report.compare(f"{what}: fetched and checked", taken["null"], taken["peer, null"], against="consume")
     report.compare(f"{what}: stored, wire", taken["wire"], taken["peer"], against="consume, serialise", goal=goal)
     report.compare(f"{what}: stored, exact", taken["exact"], taken["peer"], against="consume, serialise", goal=goal)
-
-
-def fill(kafka: KafkaServer, topic: str, codec: str, size: int, count: int) -> None:
-    """Records of words, in batches of up to 256 KiB."""
-    kafka.create_topic(topic, len(PARTITIONS))
-    producer = kafka.producer(
-        compression_type=codec, batch_size=256 << 10, linger_ms=50, queue_buffering_max_kbytes=65536
-    )
-    values = [b"".join(random.choices(_WORDS, k=size // 8)) for _ in range(500)]
-    for number in range(count):
-        while True:
-            try:
-                producer.produce(topic, values[number % 500], key=b"%d" % number, partition=number % 2)
-                break
-            except BufferError:
-                producer.poll(0.05)
-    producer.flush(120)
-
-
-def security(kafka: KafkaServer, protocol: str) -> Security:
-    """How to come to that listener."""
-    return Security(protocol, "SCRAM-SHA-256", USER, Secret(PASSWORD), kafka.ca_file)
 
 
 def consume(kafka: KafkaServer, how: Security, topic: str, count: int, target: Path | None) -> None:

@@ -8,14 +8,13 @@ Source: obstore, AzureStore; object_store, AzureConfigKey.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from obstore.store import AzureStore
 
 from tallykeep.errors import ConfigError
-from tallykeep.storage.cloud import CloudStore, client_options
+from tallykeep.storage.cloud import CloudStore, client_options, made, never_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +42,8 @@ def azure_store(settings: AzureSettings) -> CloudStore:
     if settings.account_key and settings.sas_token:
         raise ConfigError(f"{settings.url}: either the account's key or a shared access signature, not both.")
     options = client_options(settings.url, settings.timeout, settings.connect_timeout, settings.ca_file)
-    try:
-        client = AzureStore(
-            settings.container,
-            config=_config(settings),
-            client_options=options,
-            retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=settings.timeout)},
-        )
-    except Exception as error:  # obstore raises several unrelated types; its first line holds no secret
-        raise ConfigError(f"{settings.url}: {str(error).splitlines()[0]}") from None
+    how: dict[str, Any] = {"client_options": options, "retry_config": never_again(settings.timeout)}
+    client = made(lambda: AzureStore(settings.container, config=_config(settings), **how), settings.url)
     return CloudStore(
         client, name=settings.url, backend="azure", prefix=settings.prefix, server=settings.endpoint or "Azure",
         timeout=settings.timeout,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from operator import itemgetter
@@ -27,7 +27,7 @@ from tallykeep.storage.s3 import S3Settings, s3_client
 from tallykeep.storage.store import ObjectInfo
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, ObjectStore
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 T = TypeVar("T")
 
@@ -150,6 +150,19 @@ class CloudStore:
 
     def _path(self, key: str) -> str:
         return self._prefix + checked(key)
+
+
+def made(client: Callable[[], ObjectStore], name: str) -> ObjectStore:
+    """What `client` makes. Raises: ConfigError with the first line of what obstore says, which holds no secret."""
+    try:
+        return client()
+    except Exception as error:  # several unrelated types
+        raise ConfigError(f"{name}: {str(error).splitlines()[0]}") from None
+
+
+def never_again(timeout: float) -> RetryConfig:
+    """obstore's own retries are off: retry.py has one deadline for all."""
+    return {"max_retries": 0, "retry_timeout": timedelta(seconds=timeout)}
 
 
 def client_options(name: str, timeout: float, connect_timeout: float, ca_file: Path | None) -> ClientConfig:

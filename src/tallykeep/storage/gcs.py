@@ -8,14 +8,12 @@ Source: obstore, GCSStore; object_store, GoogleConfigKey.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from obstore.store import GCSStore
 
-from tallykeep.errors import ConfigError
-from tallykeep.storage.cloud import CloudStore, client_options
+from tallykeep.storage.cloud import CloudStore, client_options, made, never_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +37,8 @@ class GcsSettings:
 def gcs_store(settings: GcsSettings) -> CloudStore:
     """The store that `settings` describe. Sends nothing yet. Raises: ConfigError naming what cannot be used."""
     options = client_options(settings.url, settings.timeout, settings.connect_timeout, settings.ca_file)
-    try:
-        client = GCSStore(
-            settings.bucket,
-            config=_config(settings),
-            client_options=options,
-            retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=settings.timeout)},
-        )
-    except Exception as error:  # obstore raises several unrelated types; its first line holds no secret
-        raise ConfigError(f"{settings.url}: {str(error).splitlines()[0]}") from None
+    how: dict[str, Any] = {"client_options": options, "retry_config": never_again(settings.timeout)}
+    client = made(lambda: GCSStore(settings.bucket, config=_config(settings), **how), settings.url)
     return CloudStore(
         client, name=settings.url, backend="gcs", prefix=settings.prefix, server=settings.endpoint or "Google",
         timeout=settings.timeout,
