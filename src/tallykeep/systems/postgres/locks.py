@@ -1,4 +1,4 @@
-"""Locks between the processes of one machine, held as long as a file is open: the kernel lets go when a process dies."""
+"""Locks between the processes of one machine. The kernel lets go of them when their process dies."""
 
 from __future__ import annotations
 
