@@ -140,3 +140,31 @@ async def test_who_is_refused(place: Path) -> None:  # noqa: F811
     with pytest.raises(Unreachable):
         await back_up(BackupRequest(dsn, "main"), repository, SystemClock())
     assert not repository.backups
+
+
+async def test_a_cancelled_backup_ends_on_the_server_too(place: Path) -> None:  # noqa: F811
+    """A cancelled backup lets go of its connection and names nothing; the next one goes on from what it stored."""
+    with primary(place) as server:
+        fill(server, 50_000)
+        repository = await opened(place / "repo")
+        await repository.chain.take_over()
+        came = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def advance(_: int) -> None:
+            loop.call_soon_threadsafe(came.set)
+
+        request = BackupRequest(server.dsn(), "main")
+        task = asyncio.create_task(back_up(request, repository, SystemClock(), advance=advance))
+        await came.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with psycopg.connect(server.dsn()) as db:
+            until_gone = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'"
+            while db.execute(until_gone).fetchone() != (0,):
+                await asyncio.sleep(0.05)
+        assert not (await opened(place / "repo")).backups
+        entry = await taken(server, await opened(place / "repo"))
+    await put(await opened(place / "repo"), entry, place / "back")
+    assert verified(place / "back") == "backup successfully verified"

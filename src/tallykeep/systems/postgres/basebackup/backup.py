@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from tallykeep.clock import Clock
-from tallykeep.errors import Refused
+from tallykeep.errors import Refused, TallykeepError
 from tallykeep.runtime.threads import in_thread
 from tallykeep.storage.digest import digest
 from tallykeep.systems.postgres.basebackup.protocol import BaseBackup, Begun
 from tallykeep.systems.postgres.basebackup.taking import Advance, Taken, take
+from tallykeep.systems.postgres.replication import Stop, Stopped
 from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.repository.files import FOLDER
 from tallykeep.systems.postgres.repository.filling import Filler
@@ -39,28 +41,52 @@ async def back_up(
     """Take a base backup and commit it. The repository's chain has been taken over.
 
     `begun` and `advance` are called from another thread. Raises: SourceErrors; Refused where the server is another
-    one than it was; IntegrityError; StoreErrors. What was stored before an error is found again by the next attempt.
+    one than it was; IntegrityError; StoreErrors. What was stored before an error, or before it was cancelled, is found
+    again by the next attempt; the server's side ends at once.
     """
     id, started = secrets.token_hex(16), clock.time()
-    loop = asyncio.get_running_loop()
-    source = await in_thread(BaseBackup, request.conninfo)
-    filler = Filler(repository, loop)
-    try:
-        system_id = await in_thread(source.identify)
-        if request.system_id and system_id != request.system_id:
-            raise Refused(
-                f"{request.cluster}: answers with the system identifier {system_id}, and was {request.system_id} "
-                "before: it is another cluster. Give it a name of its own."
-            )
-        taken = await in_thread(take, source, f"tallykeep {id}", filler, begun, advance)
-    except BaseException:
-        await in_thread(filler.abandon)
-        raise
-    finally:
-        await in_thread(source.close)
-    entry = await _list(repository, request, id, taken, started, clock.time(), filler, system_id, source.version)
+    filler = Filler(repository, asyncio.get_running_loop())
+    system_id, version, taken = await _taken(request, id, filler, begun, advance)
+    entry = await _list(repository, request, id, taken, started, clock.time(), filler, system_id, version)
     await repository.commit([entry])
     return entry
+
+
+async def _taken(
+    request: BackupRequest, id: str, filler: Filler, begun: Callable[[Begun], None], advance: Advance
+) -> tuple[str, int, Taken]:
+    """System identifier and version of the server, and what it sent. Cancelled, it returns once its thread has."""
+    stop = Stop()
+    work = asyncio.ensure_future(in_thread(_take, request, id, filler, begun, advance, stop))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        stop.set()
+        filler.fail(Stopped())
+        with suppress(Stopped, TallykeepError):
+            await work
+        raise
+    finally:
+        if work.done():
+            stop.close()
+
+
+def _take(
+    request: BackupRequest, id: str, filler: Filler, begun: Callable[[Begun], None], advance: Advance, stop: Stop
+) -> tuple[str, int, Taken]:
+    """All of it, in one thread."""
+    try:
+        with closing(BaseBackup(request.conninfo, stop)) as source:
+            system_id = source.identify()
+            if request.system_id and system_id != request.system_id:
+                raise Refused(
+                    f"{request.cluster}: answers with the system identifier {system_id}, and was {request.system_id} "
+                    "before: it is another cluster. Give it a name of its own."
+                )
+            return system_id, source.version, take(source, f"tallykeep {id}", filler, begun, advance)
+    except BaseException:
+        filler.abandon()
+        raise
 
 
 async def _list(

@@ -2,7 +2,7 @@
 
 From PostgreSQL 15 on one COPY carries all archives and the manifest, and its messages say what they are; 14 sends one
 COPY for each tablespace and one for the manifest. WAL is not asked for: it is streamed already.
-Every call blocks: use it from a thread.
+Every call blocks its thread and nobody else's, and a Stop ends every wait, as in replication.py.
 Source: PostgreSQL, Streaming Replication Protocol, BASE_BACKUP.
 """
 
@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from psycopg import pq
-from psycopg.conninfo import make_conninfo
+from psycopg import OperationalError, pq
 
-from tallykeep.errors import Malformed, Refused, SourceError, Unreachable
+from tallykeep.errors import Malformed, Unreachable
+from tallykeep.systems.postgres.replication import Connection, Stop, literal
 
 _MODERN = 150000  # server_version_num
+SILENCE = 900.0  # seconds without a word after which the server is given up: a checkpoint may take minutes
 
 
 class Space(NamedTuple):
@@ -48,33 +49,32 @@ class Manifest(NamedTuple):
 Message = Archive | Manifest | memoryview
 
 
-class BaseBackup:
+class BaseBackup(Connection):
     """A connection for one base backup. Closed, it ends the backup on the server as well."""
 
-    def __init__(self, conninfo: str) -> None:
-        """Raises: Unreachable; Refused."""
-        self._conn = pq.PGconn.connect(make_conninfo(conninfo, replication="true").encode())
-        if self._conn.status != pq.ConnStatus.OK:
-            raise _translated(self._conn.get_error_message())
-        self.version = self._conn.server_version
+    def __init__(self, conninfo: str, stop: Stop | None = None) -> None:
+        """Raises: ConfigError; Unreachable; Refused; Stopped."""
+        super().__init__(conninfo, replication=True, stop=stop, application="tallykeep base backup")
         self._begun = Begun("", 0, ())
 
     def identify(self) -> str:
-        """The system identifier."""
-        result = self._conn.exec_(b"IDENTIFY_SYSTEM")
-        self._check(result, pq.ExecStatus.TUPLES_OK)
-        return _text(result, 0, 0)
+        """The system identifier. Raises: ServerError; Unreachable; Stopped."""
+        return self.execute("IDENTIFY_SYSTEM")[0][0] or ""
 
     def begin(self, label: str) -> Begun:
-        """Ask for the backup, with a fast checkpoint, and wait until it starts. Raises: Refused; Unreachable."""
-        quoted = label.replace("'", "''")
+        """Ask for the backup, with a fast checkpoint, and wait until it starts.
+
+        Raises: ServerError; Unreachable; Stopped.
+        """
+        label = literal(label)
         if self.version >= _MODERN:
-            options = f"LABEL '{quoted}', CHECKPOINT 'fast', WAIT false, TABLESPACE_MAP true, PROGRESS true, "
+            options = f"LABEL {label}, CHECKPOINT 'fast', WAIT false, TABLESPACE_MAP true, PROGRESS true, "
             command = f"BASE_BACKUP ({options}MANIFEST 'yes', MANIFEST_CHECKSUMS 'SHA256')"
         else:
-            options = f"LABEL '{quoted}' PROGRESS FAST NOWAIT TABLESPACE_MAP "
+            options = f"LABEL {label} PROGRESS FAST NOWAIT TABLESPACE_MAP "
             command = f"BASE_BACKUP {options}MANIFEST 'yes' MANIFEST_CHECKSUMS 'SHA256'"
-        self._conn.send_query(command.encode())
+        self._guarded(self._conn.send_query, command.encode())
+        self._flush()
         start, spaces = self._next(pq.ExecStatus.TUPLES_OK), self._next(pq.ExecStatus.TUPLES_OK)
         found = tuple(
             Space(int(_text(spaces, row, 0) or 0), _text(spaces, row, 1), 1024 * int(_text(spaces, row, 2) or 0))
@@ -84,7 +84,7 @@ class BaseBackup:
         return self._begun
 
     def messages(self) -> Iterator[Message]:
-        """Everything that is sent, in order. Raises: Refused, Unreachable, Malformed."""
+        """Everything that is sent, in order. Raises: ServerError; Unreachable; Malformed; Stopped."""
         if self.version >= _MODERN:
             self._next(pq.ExecStatus.COPY_OUT)
             for message in self._copied():
@@ -94,53 +94,66 @@ class BaseBackup:
         for space in self._begun.spaces:
             self._next(pq.ExecStatus.COPY_OUT)
             yield Archive(space.oid)
-            for data in self._copied():
-                yield memoryview(data)
+            yield from self._copied()
         self._next(pq.ExecStatus.COPY_OUT)
         yield Manifest()
-        for data in self._copied():
-            yield memoryview(data)
+        yield from self._copied()
 
     def end(self) -> tuple[str, int]:
         """LSN and timeline at the end, once everything has been read."""
         result = self._next(pq.ExecStatus.TUPLES_OK)
-        while self._conn.get_result() is not None:
+        while self._answer() is not None:
             pass
         return _text(result, 0, 0), int(_text(result, 0, 1))
 
-    def close(self) -> None:
-        """Idempotent."""
-        self._conn.finish()
-
-    def _copied(self) -> Iterator[bytes]:
+    def _copied(self) -> Iterator[memoryview]:
+        conn = self._conn
         while True:
-            size, data = self._conn.get_copy_data(0)
-            if size < 0:
-                break
-            yield bytes(data)
-        if size < -1:
-            raise _translated(self._conn.get_error_message())
+            size, data = self._guarded_copy()
+            if size > 0:
+                yield data
+            elif size < 0:
+                return
+            else:
+                self._await()
+                self._guarded(conn.consume_input)
+
+    def _guarded_copy(self) -> tuple[int, memoryview]:
+        try:
+            return self._conn.get_copy_data(1)
+        except OperationalError as error:
+            raise self._lost(str(error)) from None
 
     def _next(self, wanted: pq.ExecStatus) -> pq.abc.PGresult:
-        result = self._conn.get_result()
+        result = self._answer()
         while result is not None and result.status == pq.ExecStatus.COMMAND_OK:
-            result = self._conn.get_result()
+            result = self._answer()
         if result is None:
             raise Malformed("PostgreSQL ended the base backup before it was complete.")
-        self._check(result, wanted)
+        if result.status == pq.ExecStatus.FATAL_ERROR:
+            raise self._failed(result)
+        if result.status != wanted:
+            raise Malformed(f"PostgreSQL answered {pq.ExecStatus(result.status).name} in a base backup.")
         return result
 
-    def _check(self, result: pq.abc.PGresult, wanted: pq.ExecStatus) -> None:
-        if result.status != wanted:
-            raise _translated(result.get_error_message() or f"answered {pq.ExecStatus(result.status).name}")
+    def _answer(self) -> pq.abc.PGresult | None:
+        """The next result, however long the server takes."""
+        while self._conn.is_busy():
+            self._await()
+            self._guarded(self._conn.consume_input)
+        return self._conn.get_result()
+
+    def _await(self) -> None:
+        if not self._readable(SILENCE):
+            raise Unreachable(f"PostgreSQL at {self.where} has sent nothing of its base backup for {SILENCE:g} s.")
 
 
-def _modern(message: bytes) -> Message | None:
-    kind = message[:1]
+def _modern(message: memoryview) -> Message | None:
+    kind = bytes(message[:1])
     if kind == b"d":
-        return memoryview(message)[1:]
+        return message[1:]
     if kind == b"n":
-        name = message[1:].split(b"\0")[0].decode()
+        name = bytes(message[1:]).split(b"\0")[0].decode()
         return Archive(0 if name == "base.tar" else int(name.removesuffix(".tar")))
     if kind == b"m":
         return Manifest()
@@ -151,12 +164,3 @@ def _modern(message: bytes) -> Message | None:
 
 def _text(result: pq.abc.PGresult, row: int, column: int) -> str:
     return (result.get_value(row, column) or b"").decode()
-
-
-def _translated(message: str) -> SourceError:
-    text = " ".join(message.split())
-    if any(word in text for word in ("authentication", "no pg_hba.conf entry", "permission denied", "must be")):
-        return Refused(
-            f"PostgreSQL refused the base backup: {text}. The role needs REPLICATION and a line in pg_hba.conf."
-        )
-    return Unreachable(f"The base backup could not go on: {text}.")

@@ -49,7 +49,7 @@ class Filler:
     def put(self, chunk: bytes, ids: list[bytes]) -> None:
         """Append the chunk's id to `ids`, empty until it is known, at the latest when `finish` returns.
 
-        Blocks while too much waits. Raises: what making or storing an earlier chunk raised.
+        Blocks while too much waits. Raises: what making or storing an earlier chunk raised; Stopped.
         """
         self._waiting.acquire()
         if self._error is not None:
@@ -69,6 +69,10 @@ class Filler:
             self._send(self._builder)
         self._collect(everything=True)
 
+    def fail(self, error: Exception) -> None:
+        """Have the next `put`, or `finish`, raise it. From any thread."""
+        self._error = self._error or error
+
     def abandon(self) -> None:
         """Leave off: what is under way ends, nothing more is named."""
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -78,8 +82,8 @@ class Filler:
     def _work(self, chunk: bytes, ids: list[bytes], position: int) -> None:
         try:
             ids[position] = self._chunk(chunk)
-        except Exception as error:  # told by the next put, or by finish
-            self._error = self._error or error
+        except Exception as error:
+            self.fail(error)
         finally:
             self._waiting.release()
 
