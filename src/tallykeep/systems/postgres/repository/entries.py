@@ -69,14 +69,26 @@ class ForgottenEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class RecalledEntry:
+    """A backup that was let go is promised again: its grace period was not over."""
+
+    backup: str  # id
+    time: float  # Unix seconds
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RemovedEntry:
-    """What is about to be deleted: packs, their indexes and lists of files that no backup needs any more."""
+    """What is about to be deleted: packs, their indexes and lists of files that no backup needs any more.
+
+    Without keys: everything that was named before has been deleted.
+    """
 
     time: float  # Unix seconds
     keys: list[str]
 
 
-Entry = PacksEntry | BackupEntry | VerifiedEntry | ForgottenEntry | RemovedEntry
+Entry = PacksEntry | BackupEntry | VerifiedEntry | ForgottenEntry | RecalledEntry | RemovedEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,7 @@ class Record(ChainRecord[Entry]):
         "backup": BackupEntry,
         "verified": VerifiedEntry,
         "forgotten": ForgottenEntry,
+        "recalled": RecalledEntry,
         "removed": RemovedEntry,
     }
 

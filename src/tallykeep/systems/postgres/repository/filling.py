@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import BoundedSemaphore, Lock
@@ -135,6 +135,7 @@ class Filler:
 
     async def _store(self, pack: Pack, frames: list[bytes]) -> Pack:
         store = self._repository.store
+        pack = pack._replace(key=self._repository.unused(pack.key))
         try:
             await store.create(pack.key, frames)
         except Conflict:  # from a writer that died before its record
@@ -142,14 +143,7 @@ class Filler:
         return pack
 
     async def _name(self, packs: list[Pack]) -> None:
-        data = encode_index(packs)
-        found = digest(data)
-        key = FOLDER + found.rpartition(":")[2][:32]
-        with suppress(Conflict):  # its name is its hash
-            await self._repository.store.create(key, data)
-        chunks, raw = sum(len(pack.stored) for pack in packs), sum(sum(pack.raw) for pack in packs)
-        entry = PacksEntry(key, found, len(data), len(packs), chunks, raw, sum(pack.size for pack in packs))
-        await self._repository.commit([entry])
+        await self._repository.commit([await store_index(self._repository, packs)])
         with self._lock:
             for pack in packs:
                 self._repository.add_pack(pack)
@@ -157,3 +151,14 @@ class Filler:
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+async def store_index(repository: Repository, packs: Sequence[Pack]) -> PacksEntry:
+    """Store the index of durable packs; what is to be committed. Raises: StoreErrors."""
+    data = encode_index(packs)
+    found = digest(data)
+    key = repository.unused(FOLDER + found.rpartition(":")[2][:32])
+    with suppress(Conflict):  # its name is its hash
+        await repository.store.create(key, data)
+    chunks, raw = sum(len(pack.stored) for pack in packs), sum(sum(pack.raw) for pack in packs)
+    return PacksEntry(key, found, len(data), len(packs), chunks, raw, sum(pack.size for pack in packs))

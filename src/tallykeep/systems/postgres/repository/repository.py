@@ -1,12 +1,15 @@
 """A repository as its manifest tells it: which backups there are, and where their chunks lie.
 
 The live set comes from the chain alone, never from a listing: an object that no record names does not belong to it.
+A backup that was let go stays whole until its objects are removed. A name that was removed is never given again, since
+its deletion may still be under way, from another machine or in the store itself.
 Memory: about 200 bytes for each chunk that the repository holds, 0.4 MB for a GiB.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Sequence
 
 from tallykeep.clock import Clock
@@ -21,6 +24,7 @@ from tallykeep.systems.postgres.repository.entries import (
     Entry,
     ForgottenEntry,
     PacksEntry,
+    RecalledEntry,
     RemovedEntry,
     RepositoryChain,
     VerifiedEntry,
@@ -40,25 +44,39 @@ class Repository:
         self.chain = chain
         self.cipher = cipher
         self.frames = Frames(cipher)
-        self.backups: dict[str, BackupEntry] = {}  # by id, in the order they were made; not those let go
-        self.forgotten: dict[str, ForgottenEntry] = {}
+        self.known: dict[str, BackupEntry] = {}  # every backup there ever was, by id, in the order they were made
+        self.backups: dict[str, BackupEntry] = {}  # the same, without those let go
+        self.in_grace: dict[str, BackupEntry] = {}  # let go, and their objects are still there
+        self.forgotten: dict[str, ForgottenEntry] = {}  # why those were let go
         self.verified: dict[str, VerifiedEntry] = {}  # the last verdict on each backup
         self.indexes: list[PacksEntry] = []
+        self.unfinished: set[str] = set()  # removed, and not known to be deleted
+        self._removed: dict[str, int] = {}  # keys, and how many entries came before
+        self._named: dict[str, int] = {}  # the same of indexes
+        self._entries = 0
         self._packs: list[Pack | None] = []  # None: removed
         self._chunks: dict[bytes, int] = {}  # id: number of the pack, and of the chunk in it
 
     @classmethod
     async def open(cls, store: Store, clock: Clock, cipher: Cipher | None = None) -> Repository:
         """The repository as it is now. Raises: IntegrityError naming what is wrong or missing; StoreErrors."""
+        found = await cls.listed(store, clock, cipher)
+        gate = asyncio.Semaphore(_INDEXES_AT_ONCE)
+        indexes = await asyncio.gather(*(found._index(entry, gate) for entry in found.indexes))
+        for entry, packs in zip(found.indexes, indexes, strict=True):
+            for pack in packs:
+                if found._removed.get(pack.key, -1) < found._named[entry.key]:
+                    found.add_pack(pack)
+        return found
+
+    @classmethod
+    async def listed(cls, store: Store, clock: Clock, cipher: Cipher | None = None) -> Repository:
+        """What the manifest alone tells: backups and verdicts, not where their chunks lie. Raises: as open does."""
         chain = await RepositoryChain.open(store, clock)
         found = cls(store, chain, cipher)
         for record in chain.records:
             for entry in record.entries:
                 found._take(entry)
-        gate = asyncio.Semaphore(_INDEXES_AT_ONCE)
-        for packs in await asyncio.gather(*(found._index(entry, gate) for entry in found.indexes)):
-            for pack in packs:
-                found.add_pack(pack)
         return found
 
     def __contains__(self, id: bytes) -> bool:
@@ -71,10 +89,8 @@ class Repository:
 
     def add_pack(self, pack: Pack) -> None:
         """Know the chunks of a durable pack."""
-        number = len(self._packs) << _BITS
         self._packs.append(pack)
-        for position in range(len(pack.stored)):
-            self._chunks.setdefault(pack.id(position), number + position)
+        self._place(pack, len(self._packs) - 1 << _BITS)
 
     def place(self, id: bytes) -> tuple[Pack, int]:
         """The pack of a chunk, and its number in it. Raises: IntegrityError where no pack holds it."""
@@ -85,6 +101,15 @@ class Repository:
                 f"{self.store.name}: no pack holds the chunk {id.hex()}: this repository contradicts itself."
             )
         return pack, found & (1 << _BITS) - 1
+
+    def keys(self) -> set[str]:
+        """Every object that the manifest names and has not removed; the manifest's own not among them."""
+        lists = {entry.key for entry in (*self.backups.values(), *self.in_grace.values())}
+        return lists | {index.key for index in self.indexes} | {pack.key for pack in self.packs}
+
+    def unused(self, key: str) -> str:
+        """What a new object is called that would be called `key`: another name where that was removed before."""
+        return f"{key}-{secrets.token_hex(4)}" if key in self._removed else key
 
     def backup(self, wanted: str = "") -> BackupEntry:
         """The backup of that id or name; without one the newest. Raises: RestoreError."""
@@ -108,26 +133,55 @@ class Repository:
             self._take(entry)
 
     def _take(self, entry: Entry) -> None:
+        self._entries += 1
         if isinstance(entry, PacksEntry):
-            self.indexes.append(entry)
+            self.indexes = [index for index in self.indexes if index.key != entry.key] + [entry]
+            self._named[entry.key] = self._entries
         elif isinstance(entry, BackupEntry):
-            self.backups[entry.id] = entry
+            self.known[entry.id] = self.backups[entry.id] = entry
+            self.in_grace.pop(entry.id, None)
         elif isinstance(entry, VerifiedEntry):
             self.verified[entry.backup] = entry
         elif isinstance(entry, ForgottenEntry):
-            self.forgotten[entry.backup] = entry
-            self.backups.pop(entry.backup, None)
+            self._forget(entry)
+        elif isinstance(entry, RecalledEntry):
+            self._recall(entry)
         else:
             self._remove(entry)
 
+    def _forget(self, entry: ForgottenEntry) -> None:
+        backup = self.backups.pop(entry.backup, None)
+        if backup is not None:
+            self.in_grace[entry.backup] = backup
+            self.forgotten[entry.backup] = entry
+
+    def _recall(self, entry: RecalledEntry) -> None:
+        if entry.backup in self.in_grace:
+            back = {**self.backups, entry.backup: self.in_grace.pop(entry.backup)}
+            self.backups = {id: back[id] for id in self.known if id in back}
+            del self.forgotten[entry.backup]
+
     def _remove(self, entry: RemovedEntry) -> None:
         gone = set(entry.keys)
+        self.unfinished = (self.unfinished | gone) if gone else set()
+        self._removed |= dict.fromkeys(gone, self._entries)
         self.indexes = [index for index in self.indexes if index.key not in gone]
+        self.in_grace = {id: backup for id, backup in self.in_grace.items() if backup.key not in gone}
+        self.forgotten = {id: forgotten for id, forgotten in self.forgotten.items() if id in self.in_grace}
+        if any(pack is not None and pack.key in gone for pack in self._packs):
+            self._packs = [None if pack is None or pack.key in gone else pack for pack in self._packs]
+            self._place_all()
+
+    def _place_all(self) -> None:
+        """Find every chunk again: one that lay in a removed pack may lie in another one as well."""
+        self._chunks.clear()
         for number, pack in enumerate(self._packs):
-            if pack is not None and pack.key in gone:
-                self._packs[number] = None
-                for position in range(len(pack.stored)):
-                    self._chunks.pop(pack.id(position), None)
+            if pack is not None:
+                self._place(pack, number << _BITS)
+
+    def _place(self, pack: Pack, number: int) -> None:
+        for position in range(len(pack.stored)):
+            self._chunks.setdefault(pack.id(position), number + position)
 
     async def _index(self, entry: PacksEntry, gate: asyncio.Semaphore) -> list[Pack]:
         name = f"{self.store.name}/{entry.key}"
