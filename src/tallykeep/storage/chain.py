@@ -49,12 +49,16 @@ class Chain(Generic[R]):
         Raises: IntegrityError, naming the record, where one is missing, changed or replaced; StoreErrors.
         """
         chain = cls(store, clock)
+        await chain.follow()
+        return chain
+
+    async def follow(self) -> None:
+        """Read what was added since. Raises: as `open` does."""
         more = True
         while more:
-            async for data in _objects(store, len(chain.records) + 1):
-                chain._take(data)
-            more = await chain._goes_on()
-        return chain
+            async for data in _objects(self._store, len(self.records) + 1):
+                self._take(data)
+            more = await self._goes_on()
 
     async def take_over(self) -> None:
         """Commit this writer's fence: older ones are stopped at their next commit.

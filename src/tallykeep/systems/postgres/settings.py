@@ -24,6 +24,12 @@ def _name(text: str) -> str:
     return text
 
 
+def _prefix(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", text):
+        raise ValueError(text)
+    return text
+
+
 def _cron(text: str) -> str:
     """A cron expression, read once to be sure of it."""
     from tallykeep.systems.postgres.cron import check
@@ -32,6 +38,7 @@ def _cron(text: str) -> str:
 
 
 NAME = Parser(_name, f"letters, digits, _ . and -, 63 at most; not {' or '.join(RESERVED)}")
+PREFIX = Parser(_prefix, "letters, digits, _ and -, 32 at most")
 CRON = Parser(_cron, 'five fields of cron, such as "30 2 * * *"')
 
 
@@ -99,6 +106,10 @@ class QueueSettings:
     credentials: Path | None = setting(None, parse=PATH, help="Credentials file of NATS.")
     ca_file: Path | None = setting(None, parse=PATH, help="CA of the NATS servers' certificates.")
     replicas: int = setting(1, parse=integer(1, 5), help="Copies of the streams in a cluster of several servers.")
+    prefix: str = setting(
+        "tallykeep", parse=PREFIX,
+        help="What the names of streams begin with: one of its own for each server that shares a NATS cluster.",
+    )  # fmt: skip
     reconcile_every: float = setting(
         "10m", parse=duration(low=1), help="Time between two comparisons of the tiers; what is missing is queued again."
     )
