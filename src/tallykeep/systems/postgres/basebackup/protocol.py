@@ -69,10 +69,10 @@ class BaseBackup(Connection):
         label = literal(label)
         if self.version >= _MODERN:
             options = f"LABEL {label}, CHECKPOINT 'fast', WAIT false, TABLESPACE_MAP true, PROGRESS true, "
-            command = f"BASE_BACKUP ({options}MANIFEST 'yes', MANIFEST_CHECKSUMS 'SHA256')"
+            command = f"BASE_BACKUP ({options}MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C')"
         else:
             options = f"LABEL {label} PROGRESS FAST NOWAIT TABLESPACE_MAP "
-            command = f"BASE_BACKUP {options}MANIFEST 'yes' MANIFEST_CHECKSUMS 'SHA256'"
+            command = f"BASE_BACKUP {options}MANIFEST 'yes' MANIFEST_CHECKSUMS 'CRC32C'"
         self._guarded(self._conn.send_query, command.encode())
         self._flush()
         start, spaces = self._next(pq.ExecStatus.TUPLES_OK), self._next(pq.ExecStatus.TUPLES_OK)
