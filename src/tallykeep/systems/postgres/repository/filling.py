@@ -24,7 +24,7 @@ from tallykeep.systems.postgres.repository.repository import Repository
 
 _WAITING = (64 << 20) // CHUNK
 _UNDER_WAY = 4  # packs
-_PACKS_IN_AN_INDEX = 64
+PACKS_IN_AN_INDEX = 64
 FOLDER = "indexes/"
 
 
@@ -117,7 +117,7 @@ class Filler:
         upload.add_done_callback(lambda _: self._under_way.release())
         with self._lock:
             self._uploads.append(upload)
-            ready = len(self._uploads) >= _PACKS_IN_AN_INDEX
+            ready = len(self._uploads) >= PACKS_IN_AN_INDEX
         if ready:
             self._collect(everything=False)
 

@@ -62,7 +62,7 @@ class Repository:
         """The repository as it is now. Raises: IntegrityError naming what is wrong or missing; StoreErrors."""
         found = await cls.listed(store, clock, cipher)
         gate = asyncio.Semaphore(_INDEXES_AT_ONCE)
-        indexes = await asyncio.gather(*(found._index(entry, gate) for entry in found.indexes))
+        indexes = await asyncio.gather(*(found._gated(entry, gate) for entry in found.indexes))
         for entry, packs in zip(found.indexes, indexes, strict=True):
             for pack in packs:
                 if found._removed.get(pack.key, -1) < found._named[entry.key]:
@@ -126,6 +126,13 @@ class Repository:
         await in_thread(check_digest, name, data, entry.hash)
         return await in_thread(Files.decode, data, entry.id, self.cipher, name)
 
+    async def packs_of(self, index: PacksEntry) -> list[Pack]:
+        """What an index names, its hash proved. Raises: IntegrityError; StoreErrors."""
+        name = f"{self.store.name}/{index.key}"
+        data = await self.store.read(index.key)
+        await in_thread(check_digest, name, data, index.hash)
+        return await in_thread(decode_index, data, name)
+
     async def commit(self, entries: Sequence[Entry]) -> None:
         """Add a record to the manifest; when this returns it is durable. Raises: as Chain.append does."""
         await self.chain.append(entries)
@@ -183,12 +190,9 @@ class Repository:
         for position in range(len(pack.stored)):
             self._chunks.setdefault(pack.id(position), number + position)
 
-    async def _index(self, entry: PacksEntry, gate: asyncio.Semaphore) -> list[Pack]:
-        name = f"{self.store.name}/{entry.key}"
+    async def _gated(self, entry: PacksEntry, gate: asyncio.Semaphore) -> list[Pack]:
         async with gate:
-            data = await self.store.read(entry.key)
-        await in_thread(check_digest, name, data, entry.hash)
-        return await in_thread(decode_index, data, name)
+            return await self.packs_of(entry)
 
 
 async def frames_of(repository: Repository, pack: Pack) -> AsyncIterator[tuple[bytes, bytes]]:
