@@ -118,7 +118,9 @@ def _fill_verb(module: str, parser: Parser) -> None:
 
 def _fill_system(system: System, parser: Parser) -> None:
     parser.description = parser.description or f"{system.name}: {system.summary}."
-    parser.set_defaults(run=partial(_help, parser), load_config=_load_config, serve_metrics=_serve_metrics)
+    parser.set_defaults(
+        run=partial(_help, parser), load_config=_load_config, serve_metrics=_serve_metrics, run_systems=_run_systems
+    )
     module, _, name = system.commands.partition(":")
     getattr(import_module(module), name)(parser)
 
@@ -133,6 +135,12 @@ def _serve_metrics(
 ) -> AbstractAsyncContextManager[str]:
     """/metrics, for commands that run long."""
     return import_module("tallykeep.cli.serving").serve_metrics(book, families, host, port)  # type: ignore[no-any-return]
+
+
+def _run_systems(args: argparse.Namespace, systems: Sequence[str]) -> int:
+    """What `tallykeep run SYSTEM` does, for a system that has a command for it. `args` has the options of `run`."""
+    args.systems = list(systems)
+    return import_module("tallykeep.cli.run").run(args)  # type: ignore[no-any-return]
 
 
 def _help(parser: Parser, args: argparse.Namespace) -> int:

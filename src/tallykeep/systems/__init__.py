@@ -12,6 +12,7 @@ def all_systems() -> tuple[System, ...]:
     from tallykeep.systems.kafka.system import KAFKA
     from tallykeep.systems.litellm.system import LITELLM
     from tallykeep.systems.litestream.system import LITESTREAM
+    from tallykeep.systems.postgres.system import POSTGRES
     from tallykeep.systems.pulse.system import PULSE
 
-    return (LITESTREAM, LITELLM, PULSE, KAFKA)
+    return (LITESTREAM, LITELLM, PULSE, KAFKA, POSTGRES)

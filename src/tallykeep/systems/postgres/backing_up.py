@@ -1,0 +1,174 @@
+"""`run_backup`: a base backup from its lock to its verdict, as the schedule and `tallykeep postgres backup` take it.
+
+It counts as complete when every file is in tier 1, when the WAL from its start to its stop is there too, and when its
+bytes have been read back, unless the settings say otherwise. Until then nothing is green: without its WAL a backup
+cannot be restored. What was done is written to the journal, whichever process did it.
+Source: Klio's spans of a backup: backup, backup_run, backup_verify, backup_maintenance.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tallykeep.clock import Clock
+from tallykeep.errors import RestoreError, TallykeepError
+from tallykeep.runtime.threads import in_thread
+from tallykeep.runtime.tracing import tracer
+from tallykeep.systems.postgres.archiver import LOCK
+from tallykeep.systems.postgres.basebackup.backup import BackupRequest, back_up
+from tallykeep.systems.postgres.basebackup.protocol import Begun
+from tallykeep.systems.postgres.cluster import Cluster
+from tallykeep.systems.postgres.journal import Entries, Journal
+from tallykeep.systems.postgres.locks import BACKUP, exclusive, is_held, writing
+from tallykeep.systems.postgres.lsn import LSN
+from tallykeep.systems.postgres.reach import coverage_of
+from tallykeep.systems.postgres.repository.chunk import Frames
+from tallykeep.systems.postgres.repository.entries import BackupEntry
+from tallykeep.systems.postgres.settings import PostgresSettings
+from tallykeep.units import format_timestamp
+
+ALONE = 20.0  # seconds that WAL is waited for while nobody receives any
+PATIENCE = 600.0  # seconds that it is waited for while somebody does, without any coming
+_POLL = 0.5
+
+_log = logging.getLogger(__name__)
+_tracer = tracer("klio.backup")
+
+
+async def _nothing(cluster: Cluster, entry: BackupEntry) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Who is told of a backup as it goes on. The first three are called from another thread."""
+
+    begun: Callable[[Begun], None] = lambda _: None
+    advance: Callable[[int], None] = lambda _: None
+    stage: Callable[[str], None] = lambda _: None  # what is done now, for people; from the loop
+    done: Callable[[Cluster, BackupEntry], Awaitable[None]] = _nothing  # it is complete
+
+
+async def run_backup(
+    cluster: Cluster, settings: PostgresSettings, clock: Clock, name: str = "", watching: Watching | None = None
+) -> BackupEntry:
+    """Take a base backup into tier 1, see that it can be restored, and let go of what is kept no longer.
+
+    Raises: Conflict while another one is taken; RestoreError where its WAL does not come; IntegrityError where what was
+    stored is not what was sent; SourceErrors; StoreErrors; ConfigError.
+    """
+    watching = watching or Watching()
+    with exclusive(cluster.folder / BACKUP, "a backup is being taken"):
+        journal, started, since = Journal(cluster.folder), clock.time(), clock.monotonic()
+        name = name or format_timestamp(int(started)).replace(".000", "")
+        await in_thread(journal.backups, latest_start=round(started, 3), problem="")
+        try:
+            with _tracer.span("backup", {"backup.name": name}):
+                entry = await _backup(cluster, settings, clock, name, watching)
+                await in_thread(_succeeded, journal, clock.time(), clock.monotonic() - since)
+                await watching.done(cluster, entry)
+                await _maintain(cluster, settings, clock, watching)
+        except Exception as error:
+            await in_thread(_failed, journal, clock.time(), clock.monotonic() - since, str(error))
+            raise
+    return entry
+
+
+async def _backup(
+    cluster: Cluster, settings: PostgresSettings, clock: Clock, name: str, watching: Watching
+) -> BackupEntry:
+    attributes = {"backup.name": name, "cluster_name": cluster.name}
+    with _tracer.span("backup_run", attributes) as span:
+        watching.stage("base backup")
+        entry = await _take(cluster, settings, clock, name, watching)
+        span.set("backup.id", entry.id)
+        span.set("backup.bytes", entry.raw)
+        watching.stage("waiting for its WAL")
+        await wait_for_wal(cluster, entry, clock)
+    if settings.backup.verify:
+        with _tracer.span("backup_verify", attributes):
+            watching.stage("verifying")
+            await _verify(cluster, entry, clock, watching)
+    return entry
+
+
+async def _take(
+    cluster: Cluster, settings: PostgresSettings, clock: Clock, name: str, watching: Watching
+) -> BackupEntry:
+    identity = await in_thread(lambda: cluster.archive.identity)
+    system_id = "" if identity is None else str(identity.system_id)
+    request = BackupRequest(cluster.source.conninfo, cluster.name, name, system_id)
+    async with writing(cluster, cluster.tier1, clock) as repository:
+        repository.frames = Frames(cluster.cipher, settings.backup.compression_level)
+        return await back_up(request, repository, clock, watching.begun, watching.advance)
+
+
+async def wait_for_wal(cluster: Cluster, entry: BackupEntry, clock: Clock) -> None:
+    """Return when tier 1 holds the WAL from the backup's start to its stop.
+
+    Raises: RestoreError where it cannot come any more, and where it does not come; IntegrityError; StoreErrors.
+    """
+    start, stop = LSN.parse(entry.start_lsn), LSN.parse(entry.stop_lsn)
+    reached, since = LSN(0), clock.monotonic()
+    while True:
+        coverage = await coverage_of(cluster.tier1.wal)
+        if coverage.reach(entry).usable:
+            return
+        ends = [held.end for held in coverage.held if held.timeline == entry.timeline]
+        if any(held.end >= stop and start < held.start for held in coverage.held if held.timeline == entry.timeline):
+            raise _without_wal(cluster, entry, "a part of it is missing. Take another backup.")
+        if max(ends, default=LSN(0)) > reached:
+            reached, since = max(ends), clock.monotonic()
+        receiving = await in_thread(is_held, cluster.folder / LOCK)
+        if clock.monotonic() - since > (PATIENCE if receiving else ALONE):
+            raise _without_wal(cluster, entry, (
+                "it does not arrive, though a receiver is at work: see its log." if receiving else
+                "nobody receives it: start `tallykeep postgres server`. A slot keeps it on the primary till then."
+            ))  # fmt: skip
+        await clock.sleep(_POLL)
+
+
+def _without_wal(cluster: Cluster, entry: BackupEntry, why: str) -> RestoreError:
+    return RestoreError(
+        f"{cluster.name}: the files of the backup {entry.name} are in {cluster.folder}, and it cannot be restored: it "
+        f"needs the WAL from {entry.start_lsn} to {entry.stop_lsn}, and {why}"
+    )
+
+
+async def _verify(cluster: Cluster, entry: BackupEntry, clock: Clock, watching: Watching) -> None:
+    """Read it back. Raises: IntegrityError with what was found wrong first."""
+    return
+
+
+async def _maintain(cluster: Cluster, settings: PostgresSettings, clock: Clock, watching: Watching) -> None:
+    """Let go of what retention keeps no longer."""
+    return
+
+
+def _succeeded(journal: Journal, now: float, seconds: float) -> None:
+    _count(
+        journal, ("successes",), latest_completion=round(now, 3), latest_duration=round(seconds, 3), problem=""
+    )  # fmt: skip
+
+
+def _failed(journal: Journal, now: float, seconds: float, problem: str) -> None:
+    try:
+        _count(
+            journal, ("failures",), latest_failure=round(now, 3), latest_duration=round(seconds, 3), problem=problem
+        )  # fmt: skip
+    except (TallykeepError, OSError) as error:
+        _log.error("the failed backup is not written down: %s", error)
+
+
+def _count(journal: Journal, counters: tuple[str, ...], **changes: Any) -> None:
+    """One more of each of these, and other fields set."""
+
+    def to(entries: Entries) -> Entries:
+        backups = entries.backups
+        more = {counter: getattr(backups, counter) + 1 for counter in counters}
+        return replace(entries, backups=replace(backups, **more, **changes))
+
+    journal.change(to)

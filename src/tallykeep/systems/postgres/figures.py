@@ -1,0 +1,148 @@
+"""What was done to protect a cluster, and the base backups that tier 1 holds, as figures.
+
+Both are read from disk, so that work done by a command shows as well. Counts are those of the journal and go on over
+restarts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from tallykeep.clock import Clock
+from tallykeep.metrics import Family, Sample
+from tallykeep.runtime.threads import in_thread
+from tallykeep.storage.chain_record import FOLDER
+from tallykeep.systems.postgres import families
+from tallykeep.systems.postgres.cluster import BASE, Cluster
+from tallykeep.systems.postgres.journal import Backups, Entries, Journal, Verified
+from tallykeep.systems.postgres.locks import BACKUP, is_held
+from tallykeep.systems.postgres.repository.entries import BackupEntry
+from tallykeep.systems.postgres.repository.repository import Repository
+
+_AGAIN = 600.0  # seconds after which the manifest is read although it does not seem to have changed
+
+
+class WorkCollector:
+    """Collector of one cluster's journal."""
+
+    name = "postgres_work"
+
+    def __init__(self, cluster: Cluster, clock: Clock, interval: float, *, several: bool) -> None:
+        """`several`: there are other clusters, whose figures are told apart by a label."""
+        self.target = cluster.name
+        self.interval = interval
+        self.timeout = 30.0
+        self._cluster = cluster
+        self._clock = clock
+        self._several = several
+
+    def verdicts(self) -> Sequence[Sample]:
+        """None: what is told here are figures."""
+        return ()
+
+    async def collect(self) -> AsyncIterator[Sample]:
+        """Look at journal and locks."""
+        entries, running = await in_thread(self._look)
+        sample = self._sample
+        yield sample(families.BACKUP_RUNNING, running)
+        for family, value in _moments(entries.backups):
+            if value:
+                yield sample(family, value)
+        for family, value in _counts(entries.backups):
+            yield sample(family, value)
+        for tier in self._cluster.tiers:
+            found = entries.verified.get(tier.number, Verified())
+            yield sample(families.CONSUMER_BACKUP_VERIFICATION_SUCCESS, found.successes, tier=tier.number)
+            yield sample(families.CONSUMER_BACKUP_VERIFICATION_FAILURE, found.failures, tier=tier.number)
+
+    def _look(self) -> tuple[Entries, bool]:
+        folder = self._cluster.folder
+        return Journal(folder).read(), is_held(folder / BACKUP)
+
+    def _sample(self, family: Family, value: float, **labels: object) -> Sample:
+        if self._several:
+            return families.of_cluster(family)(value, **labels, cluster_name=self._cluster.name)
+        return family(value, **labels)
+
+
+def _moments(backups: Backups) -> Sequence[tuple[Family, float]]:
+    """Figures that are absent before the first time."""
+    return (
+        (families.BACKUP_LATEST_START_TIME, backups.latest_start),
+        (families.BACKUP_LATEST_COMPLETION_TIME, backups.latest_completion),
+        (families.BACKUP_LATEST_FAILURE_TIME, backups.latest_failure),
+        (families.BACKUP_LATEST_DURATION_SECONDS, backups.latest_duration),
+    )
+
+
+def _counts(backups: Backups) -> Sequence[tuple[Family, int]]:
+    return (
+        (families.BACKUP_SUCCESSES, backups.successes),
+        (families.BACKUP_FAILURES, backups.failures),
+        (families.BACKUP_VERIFICATIONS, backups.verifications),
+        (families.BACKUP_VERIFICATION_FAILURES, backups.verification_failures),
+    )
+
+
+class BaseCollector:
+    """Collector of the base backups of one cluster in tier 1, by its manifest."""
+
+    name = "postgres_base"
+
+    def __init__(self, cluster: Cluster, clock: Clock, interval: float) -> None:
+        self.target = cluster.name
+        self.interval = interval
+        self.timeout = 60.0
+        self._cluster = cluster
+        self._clock = clock
+        self._backups: Sequence[BackupEntry] = ()
+        self._seen = -1  # when the manifest's folder was changed last
+        self._read = float("-inf")
+
+    def verdicts(self) -> Sequence[Sample]:
+        """None: what is told here are figures."""
+        return ()
+
+    async def collect(self) -> AsyncIterator[Sample]:
+        """Read the manifest where it has changed. Raises: IntegrityError; StoreErrors."""
+        await self._refresh()
+        source = {"snapshot_source": self.target}
+        yield families.BASE_SNAPSHOTS(len(self._backups), **source)
+        if not self._backups:
+            return
+        newest = max(self._backups, key=lambda entry: entry.started)
+        oldest = min(self._backups, key=lambda entry: entry.started)
+        yield families.BASE_LATEST_SNAPSHOT_SIZE(newest.raw, **source)
+        yield families.BASE_LATEST_SNAPSHOT_FILES(newest.files, **source)
+        yield families.BASE_LATEST_SNAPSHOT_DIRS(newest.directories, **source)
+        yield families.BASE_LATEST_SNAPSHOT_AGE(newest.started, **source)
+        yield families.BASE_OLDEST_SNAPSHOT_AGE(oldest.started, **source)
+
+    async def _refresh(self) -> None:
+        changed, now = await in_thread(self._changed), self._clock.monotonic()
+        if changed != self._seen or now - self._read > _AGAIN:
+            self._seen = -1  # of a reading that fails nothing is kept
+            self._backups = await held_backups(self._cluster, self._clock)
+            self._seen, self._read = changed, now
+
+    def _changed(self) -> int:
+        try:
+            return (self._cluster.folder / BASE / FOLDER).stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+
+async def held_backups(cluster: Cluster, clock: Clock) -> list[BackupEntry]:
+    """The backups of tier 1 that are promised, as they were made. Raises: IntegrityError; StoreErrors."""
+    repository = await Repository.listed(cluster.tier1.base, clock, cluster.cipher)
+    return list(repository.backups.values())
+
+
+def last_backup(cluster: Cluster, clock: Clock) -> Callable[[], Awaitable[float | None]]:
+    """What a schedule asks: when the newest backup was begun."""
+
+    async def last() -> float | None:
+        backups = await held_backups(cluster, clock)
+        return max((entry.started for entry in backups), default=None)
+
+    return last

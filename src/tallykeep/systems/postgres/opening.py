@@ -1,0 +1,135 @@
+"""PostgreSQL protection at work: every cluster's receiver, its figures, and what is done on a schedule.
+
+One process does all of it, and one alone for each cluster on a machine: a second server is refused. Commands run
+beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from tallykeep.errors import ConfigError
+from tallykeep.runtime.work import Collector, Parts, Service
+from tallykeep.systems.postgres.backing_up import Watching, run_backup
+from tallykeep.systems.postgres.cluster import Cluster, clusters_of, prepare
+from tallykeep.systems.postgres.collector import WalCollector
+from tallykeep.systems.postgres.figures import BaseCollector, WorkCollector, last_backup
+from tallykeep.systems.postgres.locks import exclusive
+from tallykeep.systems.postgres.lsn import Segment
+from tallykeep.systems.postgres.receiver import Receiver
+from tallykeep.systems.postgres.repository.entries import BackupEntry
+from tallykeep.systems.postgres.scheduling import Schedule
+from tallykeep.systems.postgres.settings import PostgresSettings
+from tallykeep.systems.postgres.verifier import Verifier
+from tallykeep.systems.system import Tools
+
+SERVER = "server.lock"
+_READY = 60.0  # seconds in which a receiver has begun, or a backup is tried without
+
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_postgres(settings: PostgresSettings, tools: Tools) -> AsyncIterator[Parts]:
+    """Everything that protects the clusters of the settings.
+
+    Raises: ConfigError, also for a key that is not the one the archive was written with; Conflict where another server
+    is at work on a cluster; StoreErrors.
+    """
+    async with AsyncExitStack() as stack:
+        clusters = _clusters(settings)
+        for cluster in clusters:
+            stack.push_async_callback(cluster.close)
+            await prepare(cluster)
+            stack.enter_context(exclusive(cluster.folder / SERVER, f"cluster {cluster.name} is protected"))
+        turns = _Turns()
+        protections = [_Protection(cluster, settings, tools, turns, several=len(clusters) > 1) for cluster in clusters]
+        yield Parts(
+            collectors=tuple(found for protection in protections for found in protection.collectors()),
+            services=tuple(found for protection in protections for found in protection.services()),
+        )
+
+
+def check_postgres(settings: PostgresSettings) -> None:
+    """What the settings lead to: the key, the stores, the connection strings. Nothing is sent. Raises: ConfigError."""
+    _clusters(settings)
+
+
+def _clusters(settings: PostgresSettings) -> list[Cluster]:
+    clusters = clusters_of(settings)
+    if not clusters:
+        raise ConfigError(
+            "postgres: there is nothing to protect: set TALLYKEEP_POSTGRES_URL, or name clusters in tallykeep.yaml"
+        )
+    names = [cluster.name for cluster in clusters]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(*(f"postgres: two clusters are named {name}: rename one" for name in twice))
+    return clusters
+
+
+class _Turns:
+    """What is done for one cluster at a time."""
+
+    def __init__(self) -> None:
+        self.backup = asyncio.Lock()
+        self.verify = asyncio.Lock()
+        self.drill = asyncio.Lock()
+
+
+class _Protection:
+    """One cluster and what is put to work on it."""
+
+    def __init__(
+        self, cluster: Cluster, settings: PostgresSettings, tools: Tools, turns: _Turns, *, several: bool
+    ) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._tools = tools
+        self._turns = turns
+        self._several = several
+        self._receiver: Receiver | None = None
+        if cluster.conninfo:
+            self._receiver = Receiver(cluster.source, cluster.folder, cluster.cipher, tools.book, tools.clock)
+            self._receiver.on_complete = self._completed
+        self._verifier = Verifier(cluster.name, cluster.archive, tools.clock)
+
+    def collectors(self) -> Iterator[Collector]:
+        """Its figures."""
+        cluster, clock, every = self._cluster, self._tools.clock, self._settings.interval
+        if self._receiver is not None:
+            yield WalCollector(cluster.source, self._receiver, clock, every)
+        yield WorkCollector(cluster, clock, every, several=self._several)
+        yield BaseCollector(cluster, clock, every)
+
+    def services(self) -> Iterator[Service]:
+        """Its receiver first."""
+        if self._receiver is not None:
+            yield self._receiver
+        yield self._verifier
+        yield from self._schedules()
+
+    def _schedules(self) -> Iterator[Schedule]:
+        settings, cluster, clock = self._settings, self._cluster, self._tools.clock
+        zone = settings.backup.timezone
+        if settings.backup.schedule and cluster.conninfo:
+            yield Schedule(
+                f"backup-{cluster.name}", settings.backup.schedule, zone, clock, work=self._back_up,
+                last=last_backup(cluster, clock), turn=self._turns.backup, at_once=True,
+            )  # fmt: skip
+
+    async def _back_up(self) -> None:
+        """A base backup, once WAL arrives: without its WAL it would be worth nothing."""
+        clock, deadline = self._tools.clock, self._tools.clock.monotonic() + _READY
+        while self._receiver is not None and not self._receiver.streaming and clock.monotonic() < deadline:
+            await clock.sleep(0.2)
+        entry = await run_backup(self._cluster, self._settings, clock, watching=Watching(done=self._backed_up))
+        _log.info("%s: base backup %s taken: %d bytes", self._cluster.name, entry.name, entry.raw)
+
+    async def _backed_up(self, cluster: Cluster, entry: BackupEntry) -> None:
+        """A backup is complete."""
+
+    def _completed(self, segment: Segment) -> None:
+        """A segment is complete. Called in the receiver's thread."""

@@ -1,0 +1,249 @@
+"""`tallykeep postgres status`: is everything protected? Answered by the primary and by what lies in the tiers.
+
+No server need run. What cannot be told is unknown, and says why; it is never good.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tallykeep.clock import Clock
+from tallykeep.errors import TallykeepError
+from tallykeep.runtime.threads import in_thread
+from tallykeep.systems.postgres import slot
+from tallykeep.systems.postgres.archiver import LOCK
+from tallykeep.systems.postgres.cluster import Cluster, Tier
+from tallykeep.systems.postgres.coverage import Gap, Range, gaps
+from tallykeep.systems.postgres.journal import Entries, Journal
+from tallykeep.systems.postgres.listing import Listed, listing
+from tallykeep.systems.postgres.locks import BACKUP, is_held
+from tallykeep.systems.postgres.lsn import LSN
+from tallykeep.systems.postgres.opening import SERVER
+from tallykeep.systems.postgres.reach import coverage_of
+from tallykeep.systems.postgres.replication import Connection
+from tallykeep.systems.postgres.working import NO_ANSWER, Work, run_work, tell
+from tallykeep.units import format_bytes, format_duration, format_timestamp
+
+BEHIND = {"1": 16 << 20, "2": 64 << 20}  # bytes of WAL that a tier may lack without a word
+OLD = 2 * 86_400.0  # seconds after which a backup is old
+_TIMEOUT = 10.0  # seconds in which a primary answers
+
+
+@dataclass(frozen=True, slots=True)
+class TierStatus:
+    """How far a tier reaches."""
+
+    number: str
+    end: LSN | None = None  # of what it holds of the newest timeline; None: nothing
+    timeline: int = 0
+    behind: int | None = None  # bytes that the primary has and it has not; None: unknown
+    ranges: tuple[Range, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    newest: Listed | None = None  # backup
+    backups: int | None = None  # None: unknown
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "tier": self.number, "timeline": self.timeline or None, "end": None if self.end is None else str(self.end),
+            "rpo_bytes": self.behind, "backups": self.backups,
+            "ranges": [{"start": str(found.start), "end": str(found.end)} for found in self.ranges],
+            "gaps": [{"timeline": gap.timeline, "start": str(gap.start), "end": str(gap.end)} for gap in self.gaps],
+            "newest_backup": None if self.newest is None else self.newest.as_json(),
+        }  # fmt: skip
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        lost = "unknown" if self.behind is None else format_bytes(self.behind)
+        yield f"  tier {self.number}: WAL to {self.end or 'nowhere'}; would be lost with the primary now: {lost}"
+        for found in self.ranges:
+            yield f"    recoverable from {found.start} to {found.end}"
+        for gap in self.gaps:
+            yield f"    missing from {gap.start} to {gap.end} on timeline {gap.timeline}"
+        if self.newest is not None:
+            yield f"    {self.backups} backups, the newest:"
+            yield f"  {self.newest.line()}"
+
+
+@dataclass(slots=True)
+class Status:
+    """What there is to say of a cluster."""
+
+    cluster: str
+    server: bool = False  # whether one runs on this machine
+    streaming: bool | None = None  # whether WAL is sent through our slot; None: unknown
+    primary: LSN | None = None
+    retained: int | None = None  # bytes of WAL that the slot keeps on the primary
+    safe: int | None = None  # bytes that may be written until the slot is lost
+    backing_up: bool = False
+    journal: Entries = field(default_factory=Entries)
+    tiers: list[TierStatus] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # what is wrong
+    unknown: list[str] = field(default_factory=list)  # what could not be found out
+
+    @property
+    def exit_status(self) -> int:
+        """0: all is well."""
+        return 1 if self.problems else NO_ANSWER if self.unknown else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        backups, drill = self.journal.backups, self.journal.drill
+        verified = {
+            tier: {"time": found.latest, "sound": found.sound, "problem": found.problem or None}
+            for tier, found in self.journal.verified.items()
+        }
+        return {
+            "cluster": self.cluster, "ok": not (self.problems or self.unknown), "problems": self.problems,
+            "unknown": self.unknown, "server": self.server, "streaming": self.streaming,
+            "primary_lsn": None if self.primary is None else str(self.primary), "slot_retained_bytes": self.retained,
+            "slot_safe_bytes": self.safe, "tiers": [tier.as_json() for tier in self.tiers],
+            "backup": {"running": self.backing_up, "latest_completion": backups.latest_completion or None,
+                       "latest_failure": backups.latest_failure or None, "problem": backups.problem or None},
+            "verified": verified, "drill": drill or None,
+        }  # fmt: skip
+
+    def lines(self, now: float) -> Iterator[str]:
+        """For people."""
+        state = {True: "streaming", False: "NOT streaming", None: "streaming: unknown"}[self.streaming]
+        server = "a server runs here" if self.server else "no server runs here"
+        yield f"{self.cluster}: {state}; {server}; the primary is at {self.primary or 'an unknown position'}"
+        for tier in self.tiers:
+            yield from tier.lines()
+        yield from self._past(now)
+        for problem in self.problems:
+            yield f"  WRONG: {problem}"
+        for problem in self.unknown:
+            yield f"  UNKNOWN: {problem}"
+        if not (self.problems or self.unknown):
+            yield "  all is well"
+
+    def _past(self, now: float) -> Iterator[str]:
+        if self.backing_up:
+            yield "  a base backup is being taken"
+        for tier, found in self.journal.verified.items():
+            verdict = "sound" if found.sound else f"DAMAGED: {found.problem}"
+            yield f"  tier {tier} verified {_ago(now, found.latest)}: {verdict}"
+        drill = self.journal.drill
+        if drill:
+            held = float(drill.get("finished") or drill.get("time") or 0)
+            yield f"  last drill {_ago(now, held)}: {drill['outcome']}"
+
+
+def run_status(args: argparse.Namespace) -> int:
+    """`status`."""
+
+    async def work(work: Work) -> int:
+        found = [await status_of(cluster, work.clock) for cluster in work.clusters]
+        now = work.clock.time()
+        tell(args, [one.as_json() for one in found], [line for one in found for line in one.lines(now)])
+        statuses = {one.exit_status for one in found}
+        return 1 if 1 in statuses else max(statuses)
+
+    return run_work(args, work)
+
+
+async def status_of(cluster: Cluster, clock: Clock) -> Status:
+    """Look at one cluster. What cannot be looked at is told and not raised."""
+    status = Status(cluster.name)
+    await in_thread(_here, cluster, status)
+    if cluster.conninfo:
+        await _ask(cluster, status)
+    for tier in cluster.tiers:
+        await _look(cluster, tier, status, clock)
+    _judge(status, clock.time())
+    return status
+
+
+def _here(cluster: Cluster, status: Status) -> None:
+    status.server = is_held(cluster.folder / SERVER) or is_held(cluster.folder / LOCK)
+    status.backing_up = is_held(cluster.folder / BACKUP)
+    status.journal = Journal(cluster.folder).read()
+
+
+async def _ask(cluster: Cluster, status: Status) -> None:
+    """What the primary says."""
+
+    def ask() -> slot.ServerState:
+        with Connection(cluster.source.conninfo, timeout=_TIMEOUT) as connection:
+            return slot.look(connection, cluster.slot)
+
+    try:
+        state = await in_thread(ask)
+    except TallykeepError as error:
+        status.unknown.append(f"the primary does not answer: {error}")
+        return
+    status.primary, status.retained = state.lsn, state.retained
+    status.streaming = state.slot is not None and state.slot.active
+    if state.slot is None:
+        status.problems.append(f"there is no replication slot {cluster.slot}: start `tallykeep postgres server`")
+        return
+    status.safe = state.slot.safe
+    if state.slot.lost:
+        status.problems.append(f"the slot {cluster.slot} is lost: WAL is missing, and a new base backup is needed")
+    elif not state.slot.active:
+        status.problems.append("no WAL is streaming: start `tallykeep postgres server`, or see its log")
+
+
+async def _look(cluster: Cluster, tier: Tier, status: Status, clock: Clock) -> None:
+    """What a tier holds."""
+    listed = await listing(cluster, tier, clock)
+    try:
+        coverage = await coverage_of(tier.wal)
+    except TallykeepError as error:
+        status.unknown.append(f"tier {tier.number} cannot be read: {error}")
+        status.tiers.append(TierStatus(tier.number))
+        return
+    newest = coverage.newest
+    missing = () if newest is None else tuple(gaps(coverage.held, coverage.histories[newest.timeline]))
+    if listed.problem:
+        status.unknown.append(f"the backups of tier {tier.number} cannot be read: {listed.problem}")
+    status.tiers.append(TierStatus(
+        tier.number, None if newest is None else newest.end, 0 if newest is None else newest.timeline,
+        None if status.primary is None else max(0, status.primary - (newest.end if newest else 0)),
+        tuple(coverage.ranges()), missing, max(listed.backups, key=lambda one: one.entry.started, default=None),
+        None if listed.problem else len(listed.backups),
+    ))  # fmt: skip
+
+
+def _judge(status: Status, now: float) -> None:
+    """What is wrong."""
+    for tier in status.tiers:
+        wrong = status.problems
+        name = f"tier {tier.number}"
+        if tier.gaps:
+            wrong.append(f"{name}: WAL is missing: no backup from before the gap reaches a moment after it")
+        if tier.behind is not None and tier.behind > BEHIND[tier.number]:
+            wrong.append(f"{name}: is {format_bytes(tier.behind)} of WAL behind the primary")
+        if tier.backups == 0:
+            wrong.append(f"{name}: holds no base backup: nothing can be restored from it")
+        if tier.newest is not None:
+            wrong.extend(f"{name}: {problem}" for problem in _of_backup(tier.newest, now))
+    backups = status.journal.backups
+    if backups.latest_failure > backups.latest_completion:
+        status.problems.append(f"the latest base backup failed: {backups.problem}")
+    for number, found in status.journal.verified.items():
+        if not found.sound:
+            status.problems.append(f"tier {number}: verification found damage: {found.problem}")
+    drill = status.journal.drill
+    if drill and drill.get("outcome") != "ok":
+        status.problems.append(
+            f"the latest drill is {drill.get('outcome')}: {drill.get('problem') or drill.get('message')}"
+        )
+
+
+def _of_backup(newest: Listed, now: float) -> Iterator[str]:
+    entry, verdict = newest.entry, newest.verified
+    if not newest.reach.usable:
+        yield f"the newest backup {entry.name} cannot be restored: its WAL is not there"
+    if now - entry.started > OLD:
+        yield f"the newest backup is from {format_timestamp(round(entry.started))}"
+    if verdict is not None and not verdict.sound:
+        yield f"the newest backup {entry.name} is damaged: {verdict.problem}"
+
+
+def _ago(now: float, moment: float) -> str:
+    return f"{format_duration(max(0.0, round(now - moment)))} ago" if moment else "never"

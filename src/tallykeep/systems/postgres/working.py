@@ -1,0 +1,95 @@
+"""What every command of `tallykeep postgres` does around its work: settings, clusters, telemetry, Ctrl-C, output."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from tallykeep.clock import Clock, SystemClock
+from tallykeep.errors import ConfigError
+from tallykeep.metrics import Book
+from tallykeep.runtime.signals import stop_requested
+from tallykeep.systems.postgres.cluster import Cluster, clusters_of
+from tallykeep.systems.postgres.families import FAMILIES
+from tallykeep.systems.postgres.settings import PostgresSettings
+
+INTERRUPTED = 130
+NO_ANSWER = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What commands work with."""
+
+    args: argparse.Namespace
+    settings: PostgresSettings
+    clusters: list[Cluster]
+    book: Book
+    clock: Clock
+
+    def one(self) -> Cluster:
+        """The cluster that is meant. Raises: ConfigError where that is not clear."""
+        if len(self.clusters) == 1:
+            return self.clusters[0]
+        names = ", ".join(cluster.name for cluster in self.clusters)
+        raise ConfigError(f"postgres: several clusters are configured; choose one with --cluster: {names}")
+
+
+def run_work(args: argparse.Namespace, work: Callable[[Work], Coroutine[Any, Any, int]]) -> int:
+    """Run `work` with the clusters that are meant; its exit status, or 130 after Ctrl-C.
+
+    What OTEL_* variables ask for is sent meanwhile. Raises: TallykeepError.
+    """
+    return asyncio.run(_worked(args, work))
+
+
+async def _worked(args: argparse.Namespace, work: Callable[[Work], Coroutine[Any, Any, int]]) -> int:
+    settings: PostgresSettings = args.load_config(args.config).section("postgres")
+    clusters = clusters_of(settings, args.cluster)
+    if not clusters:
+        raise ConfigError(
+            "postgres: no cluster is configured: set TALLYKEEP_POSTGRES_URL, or name one in tallykeep.yaml"
+        )
+    book = Book()
+    async with AsyncExitStack() as stack:
+        for cluster in clusters:
+            stack.push_async_callback(cluster.close)
+        stop = stop_requested()
+        await stack.enter_async_context(args.serve_metrics(book, FAMILIES, "", None))
+        return await _until(stop, work(Work(args, settings, clusters, book, SystemClock())))
+
+
+async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, int]) -> int:
+    """What `work` returns; once `stop` is set it is cancelled, and its end waited for."""
+    task, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            return INTERRUPTED
+        return task.result()
+    finally:
+        stopping.cancel()
+
+
+def tell(args: argparse.Namespace, body: object, lines: Iterable[str]) -> None:
+    """The result: JSON or lines."""
+    if args.json:
+        sys.stdout.write(json.dumps(body, indent=2 if sys.stdout.isatty() else None) + "\n")
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+    sys.stdout.flush()
+
+
+def remark(*lines: str) -> None:
+    """Say something beside the result."""
+    sys.stderr.writelines(f"tallykeep: {line}\n" for line in lines)
+    sys.stderr.flush()
