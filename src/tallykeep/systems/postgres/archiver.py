@@ -55,7 +55,8 @@ class Archiver:
         self.position = LSN(0)  # what `append` goes on from, once begun
         self.durable = LSN(0)  # everything before it on the timeline is on disk, back to the last gap
         self._figures = figures or Figures()
-        self._buffer = bytearray()
+        self._pieces: list[bytes | memoryview] = []  # of the next block
+        self._pending = 0  # bytes in them
         self._part: Part | None = None
         self._others: list[Path] = []  # earlier parts of the segment that is written
         self._check: PageCheck | None = None
@@ -100,18 +101,22 @@ class Archiver:
         stored = self.archive.find(self._segment)
         self._others = [] if stored is None or stored.complete else list(stored.paths)
 
-    def append(self, lsn: int, data: bytes) -> None:
-        """Take WAL that goes on from `position`. It may be lost until `flush`. Raises: Malformed; Unavailable."""
+    def append(self, lsn: int, data: bytes | memoryview) -> None:
+        """Take WAL that goes on from `position`; `data` must not change. It may be lost until `flush`.
+
+        Raises: Malformed; Unavailable.
+        """
         if lsn != self.position:
             raise Malformed(f"WAL from {LSN(lsn)} was sent, and {self.position} was due.")
-        view = memoryview(data)
+        view, size = memoryview(data), self._identity.segment_size
         while view:
-            room = min(blocks.BLOCK - len(self._buffer), self._segment.end - self.position)
+            room = min(blocks.BLOCK - self._pending, size - self.position % size)
             piece, view = view[:room], view[room:]
-            self._buffer += piece
+            self._pieces.append(piece)
+            self._pending += len(piece)
             self.position = LSN(self.position + len(piece))
-            full = self.position % self._identity.segment_size == 0
-            if full or len(self._buffer) >= blocks.BLOCK:
+            full = self.position % size == 0
+            if full or self._pending >= blocks.BLOCK:
                 self._write()
             if full:
                 self._complete()
@@ -172,25 +177,25 @@ class Archiver:
     @property
     def _segment(self) -> Segment:
         """That of the next byte to write."""
-        return Segment.at(self.timeline, self.position - len(self._buffer), self._identity.segment_size)
+        return Segment.at(self.timeline, self.position - self._pending, self._identity.segment_size)
 
     def _write(self) -> None:
-        if not self._buffer:
+        if not self._pending:
             return
-        data, start = bytes(self._buffer), self.position - len(self._buffer)
+        data, start = b"".join(self._pieces), self.position - self._pending
         if self._check is not None:
             self._check.feed(self.timeline, start, data)
         if self._part is None:
             self._part = self._new_part(self._segment, LSN(start))
-        self._figures.stored(self._part.append(data))
-        self._buffer.clear()
+        self._part.append(data)
+        self._pieces, self._pending = [], 0
 
     def _new_part(self, segment: Segment, start: LSN) -> Part:
         folder = self.archive.folder_of(segment)
         number = 1 + max((part_number(path) or 0 for path in folder.glob(f"{segment.name}.*.part")), default=0)
         cipher = self.archive.cipher
         header = blocks.Header(cipher is not None, segment, start, self._identity.system_id, secrets.token_bytes(16))
-        return Part(folder / part_name(segment, number), header, cipher)
+        return Part(folder / part_name(segment, number), header, cipher, self._figures.stored)
 
     def _complete(self) -> None:
         """The segment before `position` is full: give it its name."""
@@ -223,7 +228,7 @@ class Archiver:
                 path.unlink()
 
     def _drop(self) -> None:
-        self._buffer.clear()
+        self._pieces, self._pending = [], 0
         if self._part is not None:
             self._part.close()
             self._part = None

@@ -128,14 +128,19 @@ def scan(data: bytes | memoryview, name: str) -> Scan:
     header = Header.decode(data, name)
     found = Scan(header, [], HEADER_SIZE, complete=False)
     view, seed = memoryview(data), _seed(data)
-    while found.size < len(view) and not found.complete:
+    while found.size < len(view) and not found.complete and not _is_room(view, found.size):
         problem = _block(view, found, seed)
         if problem:
             found.problem = f"{name}: {problem} at byte {found.size}, WAL {found.end}"
             return found
-    if found.size < len(view):
+    if found.size < len(view) and found.complete:
         found.problem = f"{name}: {len(view) - found.size} bytes behind its end"
     return found
+
+
+def _is_room(view: memoryview, at: int) -> bool:
+    """Whether nothing but zeros follows: room for blocks, of which none begins with zeros."""
+    return not any(view[at : at + HEAD_SIZE]) and view[at:] == bytes(len(view) - at)
 
 
 def _seed(header: bytes | memoryview) -> int:

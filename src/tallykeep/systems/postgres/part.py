@@ -2,33 +2,47 @@
 
 What was acknowledged is never cut off. After a failed write or sync everything behind the last durable block is cut,
 since nobody knows what the disk has of it, and the file is done with: the rest is streamed again into a new part.
+
+Behind small blocks zeros are written, as room for the next ones: a sync that changes no size waits for no journal of
+the file system (ext4: 180 us instead of 260).
 Source: fsync(2); PostgreSQL, "fsyncgate": after a failed fsync a second one proves nothing.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from tallykeep.errors import Unavailable
+from tallykeep.runtime.tracing import tracer
 from tallykeep.systems.postgres.blocks import Encoder, Header
 from tallykeep.systems.postgres.cipher import Cipher
 from tallykeep.systems.postgres.lsn import LSN
+
+ROOM = 256 << 10  # bytes of zeros, made once they are used up
+_SMALL = 64 << 10  # bytes of a block that is written into room
+_tracer = tracer("klio.wal")
 
 
 class Part:
     """A file that is appended to."""
 
-    def __init__(self, path: Path, header: Header, cipher: Cipher | None) -> None:
-        """Make the file. Raises: Unavailable."""
+    def __init__(
+        self, path: Path, header: Header, cipher: Cipher | None, stored: Callable[[int], None] = lambda _: None
+    ) -> None:  # fmt: skip
+        """Make the file; `stored` is told the size of each block that was written. Raises: Unavailable."""
         self.path = path
         self.header = header
-        self.end = header.start  # of what was written
+        self.end = header.start  # of what was appended
         self.durable = header.start
         self.size = 0  # bytes written
         self._durable_size = 0
+        self._room = 0  # where zeros end
         self._named = False  # the folder knows the file, durably
+        self._stored = stored
+        self._labels = {"wal.name": header.segment.name}
         self._encoder = Encoder(header, cipher)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,54 +51,79 @@ class Part:
             raise unavailable(path, error) from None
         self._write(self._encoder.header)
 
-    def append(self, data: bytes) -> int:
-        """Write one block of WAL that goes on from `end`; bytes of the file it took. Raises: Unavailable."""
-        block = self._encoder.block(self.end, data)
-        self._write(block)
+    def append(self, data: bytes) -> None:
+        """Write one block of WAL that goes on from `end`. Raises: Unavailable."""
+        with _tracer.span("write_block", self._labels):
+            block = self._encoder.block(self.end, data)
+            self._write(block)
         self.end = LSN(self.end + len(data))
-        return len(block)
+        self._stored(len(block))
+        if self.size > self._room and len(block) <= _SMALL:
+            self._make_room()
 
     def sync(self) -> None:
-        """Make everything that was written durable. Raises: Unavailable, and then the part is closed."""
+        """Make everything that was appended durable. Raises: Unavailable, and then the part is closed."""
         if self._durable_size == self.size:
             return
-        try:
-            os.fdatasync(self._file)  # the size of the file as well, as it is needed to read it
-            if not self._named:
-                sync_folder(self.path.parent)
-                sync_folder(self.path.parent.parent)
-        except OSError as error:
-            self._fail()
-            raise unavailable(self.path, error) from None
+        with _tracer.span("flush_block", self._labels):
+            try:
+                os.fdatasync(self._file)  # the size of the file as well, as it is needed to read it
+                if not self._named:
+                    sync_folder(self.path.parent)
+                    sync_folder(self.path.parent.parent)
+            except OSError as error:
+                self._fail()
+                raise unavailable(self.path, error) from None
         self._named = True
         self.durable, self._durable_size = self.end, self.size
 
     def finish(self, name: str) -> None:
         """Write the end block, make all durable, and give the file its final name. Raises: Unavailable."""
+        self._trim()
         self._write(self._encoder.end(self.end))
         self.sync()
         self.close()
         publish(self.path, name)
 
     def close(self) -> None:
-        """Idempotent. Nothing is written."""
+        """Idempotent. Nothing more is written."""
         if self._file >= 0:
+            with suppress(Unavailable):
+                self._trim()
             os.close(self._file)
             self._file = -1
 
     def _write(self, data: bytes) -> None:
-        rest = memoryview(data)
+        written = 0
         try:
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
+            while written < len(data):
+                written += os.write(self._file, data[written:] if written else data)
         except OSError as error:
             self._fail()
             raise unavailable(self.path, error) from None
         self.size += len(data)
 
+    def _make_room(self) -> None:
+        """Zeros behind what is written. On a full disk there are none, and nothing is the worse for it."""
+        try:
+            self._room = self.size + os.pwrite(self._file, bytes(ROOM), self.size)
+        except OSError:
+            self._room = 0
+
+    def _trim(self) -> None:
+        """Cut off room."""
+        if self._room <= self.size:
+            return
+        try:
+            os.ftruncate(self._file, self.size)
+        except OSError as error:
+            raise unavailable(self.path, error) from None
+        self._room = 0
+
     def _fail(self) -> None:
         with suppress(OSError):
             os.ftruncate(self._file, self._durable_size)
+            self._room = 0
         self.close()
         if not self._durable_size:
             with suppress(OSError):

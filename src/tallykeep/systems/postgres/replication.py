@@ -74,7 +74,7 @@ class Arrived(NamedTuple):
 
     start: LSN
     end: LSN  # of WAL on the server
-    data: bytes
+    data: memoryview
 
 
 class Keepalive(NamedTuple):
@@ -172,7 +172,7 @@ class Connection:
         if size < 0:
             self._ended = self._finish()
             return self._ended
-        return _message(bytes(data))
+        return _message(data)
 
     def wait(self, seconds: float) -> None:
         """Until something has arrived, or the time is over. Raises: Stopped."""
@@ -200,6 +200,7 @@ class Connection:
             if not self._poll(select.POLLOUT if writing else select.POLLIN, deadline - time.monotonic()):
                 raise Unreachable(f"PostgreSQL at {self.where} did not answer within {self._timeout:g} s.")
         self._conn.nonblocking = 1
+        self._reading = self._poller(select.POLLIN)
 
     def _finish(self) -> Ended:
         """End our side of the copy, and read what the server says of its own."""
@@ -253,16 +254,22 @@ class Connection:
         return Unreachable(f"The connection to PostgreSQL at {self.where} was lost: {_line(text)}.")
 
     def _readable(self, seconds: float) -> bool:
-        return self._poll(select.POLLIN, seconds)
+        return self._ready(self._reading, seconds)
 
     def _poll(self, events: int, seconds: float) -> bool:
-        """Whether the socket is ready. Raises: Stopped."""
+        return self._ready(self._poller(events), seconds)
+
+    def _poller(self, events: int) -> select.poll:
         poll = select.poll()
         poll.register(self._conn.socket, events)
         if self._stop is not None:
             poll.register(self._stop, select.POLLIN)
-        ready = [fd for fd, _ in poll.poll(max(0.0, seconds) * 1000)]
-        if self._stop is not None and self._stop.fileno() in ready:
+        return poll
+
+    def _ready(self, poll: select.poll, seconds: float) -> bool:
+        """Whether the socket is ready. Raises: Stopped."""
+        ready = poll.poll(max(0.0, seconds) * 1000)
+        if ready and self._stop is not None and any(fd == self._stop.fileno() for fd, _ in ready):
             raise Stopped
         return bool(ready)
 
@@ -285,8 +292,8 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _message(data: bytes) -> Arrived | Keepalive:
-    kind = data[:1]
+def _message(data: memoryview) -> Arrived | Keepalive:
+    kind = bytes(data[:1])
     if kind == b"w":
         _, start, end, _ = _WAL.unpack_from(data)
         return Arrived(LSN(start), LSN(end), data[_WAL.size :])

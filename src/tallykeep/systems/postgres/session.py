@@ -1,7 +1,8 @@
 """One connection's worth of receiving: from the handshake to the end of the stream. Runs in a thread of its own.
 
 What is reported as flushed is the archive's `durable` and nothing else. It is synced when the socket is drained, so a
-lone commit waits for one sync, and many commits share one; or when 16 MiB are pending, so a burst costs few.
+lone commit waits for one sync, and many commits share one; or when 16 MiB are pending, so a burst costs few. One such
+round is the span `receive_block`, around `write_block` and `flush_block`; a stream has none, since it has no end.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from tallykeep.errors import Malformed, Refused, Unreachable
@@ -58,6 +60,7 @@ class Session:
         self._stop = stop
         self._clock = clock
         self.seen = LSN(0)  # end of WAL on the server, as last heard
+        self._labels = {"cluster_name": source.cluster}
         self.streaming = False
         self._told = self._heard = 0.0
         self._reported = -1
@@ -67,8 +70,11 @@ class Session:
 
         Raises: Stopped; SourceErrors, with Refused where a human is needed; Unavailable for the disk.
         """
-        with Connection(self._source.conninfo, replication=True, stop=self._stop) as connection:
-            server = self._greet(connection)
+        with ExitStack() as stack:
+            with _tracer.span("manage_wal_stream", self._labels):
+                connection = stack.enter_context(Connection(self._source.conninfo, replication=True, stop=self._stop))
+                server = self._greet(connection)
+                self._slot(connection)
             ended = self._begin(connection, server)
             while ended.timeline:
                 self._fetch_histories(connection, ended.timeline)
@@ -99,7 +105,8 @@ class Session:
             if timeline in held:
                 continue
             try:
-                text = connection.execute(f"TIMELINE_HISTORY {timeline}")[0][1]
+                with _tracer.span("download_history_file", {"currentTLI": timeline}):
+                    text = connection.execute(f"TIMELINE_HISTORY {timeline}")[0][1]
             except ServerError:  # of a timeline that is no ancestor, or older than the server keeps
                 continue
             self._archiver.put_history(timeline, text or "")
@@ -107,7 +114,6 @@ class Session:
     def _begin(self, connection: Connection, server: int) -> Ended:
         """Stream from where the archive ends, or from where the slot begins."""
         archiver = self._archiver
-        self._slot(connection)
         if not archiver.timeline:
             return self._stream(connection, server, self._slot_start())
         timeline, position = self._resume(server)
@@ -187,33 +193,41 @@ class Session:
         try:
             while True:
                 message = connection.take()
+                while isinstance(message, Arrived):
+                    with _tracer.span("receive_block", self._labels):
+                        message = self._receive(connection, message)
                 if isinstance(message, Ended):
                     self._archiver.flush()
                     return message
-                self._take(connection, message)
+                self._answer(connection, message)
         finally:
             self.streaming = False
 
-    def _take(self, connection: Connection, message: Arrived | Keepalive | None) -> None:
-        archiver = self._archiver
-        if isinstance(message, Arrived):
-            archiver.append(message.start, message.data)
-            self._heard, self.seen = time.monotonic(), message.end
-            if archiver.unflushed >= PENDING:
-                self._sync(connection)
-        elif isinstance(message, Keepalive):
+    def _receive(self, connection: Connection, message: Arrived) -> Arrived | Keepalive | Ended | None:
+        """Take the WAL that is there, make it durable, and say so; the message that follows."""
+        following: Arrived | Keepalive | Ended | None = message
+        while isinstance(following, Arrived) and self._archiver.unflushed < PENDING:
+            self._archiver.append(following.start, following.data)
+            self.seen = following.end
+            following = connection.take()
+        self._heard = time.monotonic()
+        if not isinstance(following, Ended):
+            self._sync(connection)
+        return following
+
+    def _answer(self, connection: Connection, message: Keepalive | None) -> None:
+        if isinstance(message, Keepalive):
             self._heard, self.seen = time.monotonic(), message.end
             if message.reply:
                 self._sync(connection, always=True)
-        elif archiver.unflushed or archiver.durable != self._reported:
+        elif self._archiver.durable != self._reported:
             self._sync(connection)
         else:
             self._idle(connection)
 
     def _sync(self, connection: Connection, *, always: bool = False) -> None:
         """Make durable what is there, and say so."""
-        with _tracer.span("flush_block", {"cluster_name": self._source.cluster}):
-            durable = self._archiver.flush()
+        durable = self._archiver.flush()
         if always or durable != self._reported:
             connection.report(durable, durable)
             self._reported, self._told = durable, time.monotonic()
