@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.support.postgres_wal import place, primary  # noqa: F401 - a fixture
+from tests.support.postgres_wal import place, primary, wait  # noqa: F401 - a fixture
 
 from tallykeep.clock import SystemClock
 from tallykeep.demo.postgres import PostgresServer, program
@@ -41,6 +41,14 @@ def verified(folder: Path) -> str:
     """What PostgreSQL's own verification says of restored files, WAL left out."""
     argv = [str(program("pg_verifybackup")), "--no-parse-wal", str(folder)]
     return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def senders(server: PostgresServer) -> int:
+    """How many base backups and streams the server is sending."""
+    with psycopg.connect(server.dsn()) as db:
+        found = db.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'").fetchone()
+    assert found is not None
+    return int(found[0])
 
 
 def fill(server: PostgresServer, rows: int) -> None:
@@ -160,10 +168,7 @@ async def test_a_cancelled_backup_ends_on_the_server_too(place: Path) -> None:  
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        with psycopg.connect(server.dsn()) as db:
-            until_gone = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'"
-            while db.execute(until_gone).fetchone() != (0,):
-                await asyncio.sleep(0.05)
+        await asyncio.to_thread(wait, lambda: not senders(server))
         assert not (await opened(place / "repo")).backups
         entry = await taken(server, await opened(place / "repo"))
     await put(await opened(place / "repo"), entry, place / "back")

@@ -83,6 +83,25 @@ BACKUP_OLD = (
         hold="15m",
     ),
 )
+NO_BACKUP = (
+    Alert(
+        "PostgresNoBackup",
+        "{n} == 0",
+        "There is no base backup of {{ $labels.snapshot_source }}: nothing can be restored, whatever WAL there is.",
+        hold="15m",
+        severity="critical",
+    ),
+)
+WAL_DAMAGED = (
+    Alert(
+        "PostgresWalDamaged",
+        "{n} > 0",
+        "WAL of {{ $labels.cluster_name }} on local disk is not as it was written: bring the segments back from tier "
+        "2, and look at the disk; `tallykeep postgres verify` names them.",
+        severity="critical",
+        hold="0m",
+    ),
+)
 CORRUPT = (
     Alert(
         "PostgresBackupCorrupt",

@@ -106,7 +106,7 @@ CONSUMER_BACKUP_VERIFICATION_FAILURE = Family(
 
 BASE_SNAPSHOTS = Family(
     "klio_base_snapshots", Kind.GAUGE, _PLAIN, _SOURCE,
-    "Base snapshots held.", otel="klio.base.snapshots",
+    "Base snapshots held.", otel="klio.base.snapshots", alerts=alerts.NO_BACKUP,
 )  # fmt: skip
 BASE_LATEST_SNAPSHOT_SIZE = Family(
     "klio_base_latest_snapshot_size_bytes", Kind.GAUGE, _BYTES, _SOURCE,
@@ -197,8 +197,17 @@ SLOT_SAFE = Family(
     "without max_slot_wal_keep_size.",
     alerts=alerts.SLOT,
 )  # fmt: skip
+WAL_VERIFIED = Family(
+    "tallykeep_postgres_wal_verified_position_bytes", Kind.GAUGE, BYTES, _CLUSTER,
+    "Position in WAL (the LSN as a number) up to which every complete segment on local disk has been read back and its "
+    "records proved.",
+)  # fmt: skip
+WAL_DAMAGED = Family(
+    "tallykeep_postgres_wal_damaged_segments", Kind.GAUGE, COUNT, _CLUSTER,
+    "Segments on local disk that were found damaged when they were read back.", alerts=alerts.WAL_DAMAGED,
+)  # fmt: skip
 
-FAMILIES = (*PUBLISHED, RPO_BYTES, RPO_SECONDS, WAL_GAPS, SLOT_RETAINED, SLOT_SAFE)
+FAMILIES = (*PUBLISHED, RPO_BYTES, RPO_SECONDS, WAL_GAPS, SLOT_RETAINED, SLOT_SAFE, WAL_VERIFIED, WAL_DAMAGED)
 
 
 @cache

@@ -18,6 +18,7 @@ from tallykeep.systems.postgres.journal import Backups, Entries, Journal, Verifi
 from tallykeep.systems.postgres.locks import BACKUP, is_held
 from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.repository.repository import Repository
+from tallykeep.systems.postgres.verifier import Verifier
 
 _AGAIN = 600.0  # seconds after which the manifest is read although it does not seem to have changed
 
@@ -82,6 +83,27 @@ def _counts(backups: Backups) -> Sequence[tuple[Family, int]]:
         (families.BACKUP_VERIFICATIONS, backups.verifications),
         (families.BACKUP_VERIFICATION_FAILURES, backups.verification_failures),
     )
+
+
+class WalProofCollector:
+    """Collector of what the verifier of one cluster's WAL has found."""
+
+    name = "postgres_wal_proof"
+
+    def __init__(self, verifier: Verifier, target: str, interval: float) -> None:
+        self.target = target
+        self.interval = interval
+        self.timeout = 30.0
+        self._verifier = verifier
+
+    def verdicts(self) -> Sequence[Sample]:
+        """None: what is told here are figures."""
+        return ()
+
+    async def collect(self) -> AsyncIterator[Sample]:
+        """What it knows now."""
+        yield families.WAL_VERIFIED(self._verifier.lsn, cluster_name=self.target)
+        yield families.WAL_DAMAGED(len(self._verifier.damage), cluster_name=self.target)
 
 
 class BaseCollector:

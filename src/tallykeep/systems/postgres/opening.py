@@ -16,7 +16,7 @@ from tallykeep.runtime.work import Collector, Parts, Service
 from tallykeep.systems.postgres.backing_up import Watching, run_backup
 from tallykeep.systems.postgres.cluster import Cluster, clusters_of, prepare
 from tallykeep.systems.postgres.collector import WalCollector
-from tallykeep.systems.postgres.figures import BaseCollector, WorkCollector, last_backup
+from tallykeep.systems.postgres.figures import BaseCollector, WalProofCollector, WorkCollector, last_backup
 from tallykeep.systems.postgres.locks import exclusive
 from tallykeep.systems.postgres.lsn import Segment
 from tallykeep.systems.postgres.receiver import Receiver
@@ -103,6 +103,7 @@ class _Protection:
             yield WalCollector(cluster.source, self._receiver, clock, every)
         yield WorkCollector(cluster, clock, every, several=self._several)
         yield BaseCollector(cluster, clock, every)
+        yield WalProofCollector(self._verifier, cluster.name, every)
 
     def services(self) -> Iterator[Service]:
         """Its receiver first."""
