@@ -13,7 +13,7 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 
 from tallykeep.clock import Clock
-from tallykeep.errors import IntegrityError, RestoreError
+from tallykeep.errors import IntegrityError, NotFound, RestoreError
 from tallykeep.runtime.threads import in_thread
 from tallykeep.storage.digest import check_digest
 from tallykeep.storage.store import Store
@@ -58,11 +58,17 @@ class Repository:
         self._chunks: dict[bytes, int] = {}  # id: number of the pack, and of the chunk in it
 
     @classmethod
-    async def open(cls, store: Store, clock: Clock, cipher: Cipher | None = None) -> Repository:
-        """The repository as it is now. Raises: IntegrityError naming what is wrong or missing; StoreErrors."""
+    async def open(
+        cls, store: Store, clock: Clock, cipher: Cipher | None = None, damage: list[str] | None = None
+    ) -> Repository:
+        """The repository as it is now.
+
+        With `damage` indexes that are damaged or missing are told there, and what they list is not known. Raises:
+        IntegrityError naming what is wrong; NotFound naming what is missing; StoreErrors.
+        """
         found = await cls.listed(store, clock, cipher)
         gate = asyncio.Semaphore(_INDEXES_AT_ONCE)
-        indexes = await asyncio.gather(*(found._gated(entry, gate) for entry in found.indexes))
+        indexes = await asyncio.gather(*(found._gated(entry, gate, damage) for entry in found.indexes))
         for entry, packs in zip(found.indexes, indexes, strict=True):
             for pack in packs:
                 if found._removed.get(pack.key, -1) < found._named[entry.key]:
@@ -190,9 +196,15 @@ class Repository:
         for position in range(len(pack.stored)):
             self._chunks.setdefault(pack.id(position), number + position)
 
-    async def _gated(self, entry: PacksEntry, gate: asyncio.Semaphore) -> list[Pack]:
-        async with gate:
-            return await self.packs_of(entry)
+    async def _gated(self, entry: PacksEntry, gate: asyncio.Semaphore, damage: list[str] | None) -> list[Pack]:
+        try:
+            async with gate:
+                return await self.packs_of(entry)
+        except (NotFound, IntegrityError) as error:
+            if damage is None:
+                raise
+            damage.append(str(error))
+            return []
 
 
 async def frames_of(repository: Repository, pack: Pack) -> AsyncIterator[tuple[bytes, bytes]]:
