@@ -1,4 +1,4 @@
-"""What was done to protect a cluster: backups, verifications, drills, by whichever process did it.
+"""What was done to protect a cluster: backups, verifications, drills, retention, by whichever process did it.
 
     journal.json     in the cluster's folder, written whole; the figures of every process are read from it
 
@@ -49,6 +49,16 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True)
+class Retained:
+    """Retention of one tier."""
+
+    latest: float = 0.0  # Unix seconds of the last run that came to its end
+    refused: bool = False  # the last run would have let go of more than half
+    backups: int = 0  # let go of
+    freed: int = 0  # bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Entries:
     """The whole journal."""
 
@@ -56,6 +66,7 @@ class Entries:
     verified: dict[str, Verified] = field(default_factory=dict)  # by tier
     drill: dict[str, Any] = field(default_factory=dict)  # the latest result, as `drill --json` tells it
     drills: dict[str, int] = field(default_factory=dict)  # how many ended ok, failed, inconclusive
+    retention: dict[str, Retained] = field(default_factory=dict)  # by tier
 
 
 class Journal:
@@ -70,7 +81,9 @@ class Journal:
         try:
             found = json.loads((self._folder / JOURNAL).read_text())
             verified = {tier: Verified(**each) for tier, each in found["verified"].items()}
-            return Entries(Backups(**found["backups"]), verified, dict(found["drill"]), dict(found["drills"]))
+            retention = {tier: Retained(**each) for tier, each in found.get("retention", {}).items()}
+            backups, drill, drills = Backups(**found["backups"]), dict(found["drill"]), dict(found["drills"])
+            return Entries(backups, verified, drill, drills, retention)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return Entries()
 
@@ -110,3 +123,18 @@ class Journal:
             return replace(entries, drill=result, drills=counts)
 
         self.change(to)
+
+    def retained(self, tier: str, time: float, backups: int, freed: int) -> None:
+        """Retention has come to its end: so many backups were let go of, so many bytes deleted."""
+        self._retention(tier, lambda before: Retained(time, False, before.backups + backups, before.freed + freed))
+
+    def retention_refused(self, tier: str) -> None:
+        """Retention would have let go of more than half, and did nothing."""
+        self._retention(tier, lambda before: replace(before, refused=True))
+
+    def _retention(self, tier: str, to: Callable[[Retained], Retained]) -> None:
+        def changed(entries: Entries) -> Entries:
+            found = to(entries.retention.get(tier, Retained()))
+            return replace(entries, retention={**entries.retention, tier: found})
+
+        self.change(changed)

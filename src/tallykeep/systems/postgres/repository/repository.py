@@ -47,7 +47,7 @@ class Repository:
         self.known: dict[str, BackupEntry] = {}  # every backup there ever was, by id, in the order they were made
         self.backups: dict[str, BackupEntry] = {}  # the same, without those let go
         self.in_grace: dict[str, BackupEntry] = {}  # let go, and their objects are still there
-        self.forgotten: dict[str, ForgottenEntry] = {}  # why those were let go
+        self.forgotten: dict[str, ForgottenEntry] = {}  # why backups were let go, also of those that are gone
         self.verified: dict[str, VerifiedEntry] = {}  # the last verdict on each backup
         self.indexes: list[PacksEntry] = []
         self.unfinished: set[str] = set()  # removed, and not known to be deleted
@@ -153,6 +153,7 @@ class Repository:
         elif isinstance(entry, BackupEntry):
             self.known[entry.id] = self.backups[entry.id] = entry
             self.in_grace.pop(entry.id, None)
+            self.forgotten.pop(entry.id, None)
         elif isinstance(entry, VerifiedEntry):
             self.verified[entry.backup] = entry
         elif isinstance(entry, ForgottenEntry):
@@ -180,7 +181,6 @@ class Repository:
         self._removed |= dict.fromkeys(gone, self._entries)
         self.indexes = [index for index in self.indexes if index.key not in gone]
         self.in_grace = {id: backup for id, backup in self.in_grace.items() if backup.key not in gone}
-        self.forgotten = {id: forgotten for id, forgotten in self.forgotten.items() if id in self.in_grace}
         if any(pack is not None and pack.key in gone for pack in self._packs):
             self._packs = [None if pack is None or pack.key in gone else pack for pack in self._packs]
             self._place_all()
