@@ -111,3 +111,21 @@ CORRUPT = (
         hold="0m",
     ),
 )
+OFFLOAD_FAILED = (
+    Alert(
+        "PostgresOffloadFailed",
+        "{n} > 0",
+        "{{ $value }} WAL files or base backups of {{ $labels.cluster_name }} could not be copied to tier 2 and were "
+        "given up: see tallykeep postgres queue list-failed. They and everything behind them stay in tier 1.",
+        hold="15m",
+    ),
+)
+TIER2_OWNED = (
+    Alert(
+        "PostgresTier2Refused",
+        "{n} == 0",
+        "Nothing of {{ $labels.cluster_name }} goes to tier 2: it belongs to another server, or to another key. The "
+        "log says whose, and what to do.",
+        severity="critical",
+    ),
+)

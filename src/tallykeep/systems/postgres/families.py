@@ -13,7 +13,7 @@ from functools import cache
 
 from tallykeep.metrics import Family, Kind
 from tallykeep.systems.postgres import alerts
-from tallykeep.units import BYTES, COUNT, SECONDS, Unit
+from tallykeep.units import BYTES, COUNT, FLAG, SECONDS, Unit
 
 _BYTES = Unit("_bytes", "By", "bytes")
 _SECONDS = Unit("_seconds", "s", "s")
@@ -206,8 +206,28 @@ WAL_DAMAGED = Family(
     "tallykeep_postgres_wal_damaged_segments", Kind.GAUGE, COUNT, _CLUSTER,
     "Segments on local disk that were found damaged when they were read back.", alerts=alerts.WAL_DAMAGED,
 )  # fmt: skip
+OFFLOAD_FAILED = Family(
+    "tallykeep_postgres_offload_failed", Kind.GAUGE, COUNT, _CLUSTER,
+    "WAL files and base backups that were given up on their way to tier 2, and are not there yet.",
+    alerts=alerts.OFFLOAD_FAILED,
+)  # fmt: skip
+TIER2_OWNED = Family(
+    "tallykeep_postgres_tier2_owned", Kind.GAUGE, FLAG, _CLUSTER,
+    "Whether tier 2 is this server's to write (1), or another's (0).", alerts=alerts.TIER2_OWNED,
+)  # fmt: skip
 
-FAMILIES = (*PUBLISHED, RPO_BYTES, RPO_SECONDS, WAL_GAPS, SLOT_RETAINED, SLOT_SAFE, WAL_VERIFIED, WAL_DAMAGED)
+FAMILIES = (
+    *PUBLISHED,
+    RPO_BYTES,
+    RPO_SECONDS,
+    WAL_GAPS,
+    SLOT_RETAINED,
+    SLOT_SAFE,
+    WAL_VERIFIED,
+    WAL_DAMAGED,
+    OFFLOAD_FAILED,
+    TIER2_OWNED,
+)
 
 
 @cache

@@ -1,0 +1,71 @@
+"""Where the queue is, and how one comes in: an external NATS by its URL, or the server of our own by queue/nats.json.
+
+So that a command finds the queue of a running server, in another process of the same machine and the same user.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from tallykeep.errors import Unreachable
+from tallykeep.systems.postgres.part import publish, unavailable
+from tallykeep.systems.postgres.settings import PostgresSettings
+
+FOLDER, FILE = "queue", "nats.json"
+
+
+class Address(NamedTuple):
+    """How to connect. Its repr holds no secret."""
+
+    urls: tuple[str, ...]  # may hold a password or a token
+    token: str = ""
+    credentials: Path | None = None
+    ca_file: Path | None = None
+
+    @property
+    def shown(self) -> str:
+        """For messages."""
+        return ", ".join(f"{found.hostname}:{found.port or 4222}" for found in map(urlsplit, self.urls))
+
+    def __repr__(self) -> str:
+        return f"Address({self.shown!r})"
+
+
+def queue_folder(settings: PostgresSettings) -> Path:
+    """Where the server of our own keeps what it needs."""
+    return settings.archive.absolute() / FOLDER
+
+
+def address_of(settings: PostgresSettings) -> Address:
+    """Where the queue is now. Blocks. Raises: Unreachable where no server of ours has run yet."""
+    queue = settings.queue
+    if queue.url:
+        urls = tuple(url.strip() for url in queue.url.reveal().split(",") if url.strip())
+        return Address(urls, credentials=queue.credentials, ca_file=queue.ca_file)
+    path = queue_folder(settings) / FILE
+    try:
+        found = json.loads(path.read_text())
+        return Address((str(found["url"]),), str(found["token"]))
+    except FileNotFoundError:
+        raise Unreachable(f"{path} is not there: the queue runs with `tallykeep postgres server`; start it.") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise Unreachable(f"{path} cannot be read as the queue's address; is this its user?") from None
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Make a file that its owner alone can read, whole or not at all. Blocks. Raises: Unavailable."""
+    new = path.with_name(path.name + ".new")
+    try:
+        new.unlink(missing_ok=True)
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(file, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+    except OSError as error:
+        raise unavailable(path, error) from None
+    publish(new, path.name)

@@ -1,0 +1,118 @@
+"""What tier 2 holds of a cluster's WAL, by one listing; and what of tier 1 it lacks: a comparison.
+
+A segment counts as held where an object of its name has as many bytes as the file in tier 1, or is known to hold the
+same WAL all the same: one that was cut, by another program or by mistake, is lacking. WAL from before the oldest base
+backup that tier 2 has, or is to have, is of no use there: it is not lacking, nor copied again once it was let go.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
+
+from tallykeep.storage.store import Store
+from tallykeep.systems.postgres.archive import WAL_FOLDER, Stored
+from tallykeep.systems.postgres.lsn import LSN, Segment, history_timeline, is_segment_name
+from tallykeep.systems.postgres.repository.entries import BackupEntry, ForgottenEntry, RepositoryChain
+from tallykeep.systems.postgres.wal_source import HeldSegment
+
+_PART = re.compile(r"([0-9A-F]{24})\.(\d{4,})\.part")
+
+
+@dataclass(slots=True)
+class RemoteHeld:
+    """What lies below wal/ in tier 2."""
+
+    segments: dict[Segment, int] = field(default_factory=dict)  # complete by their names: bytes as stored
+    parts: dict[Segment, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))  # key by bytes of WAL held
+    timelines: set[int] = field(default_factory=set)  # whose history file is there
+    latest: float = 0.0  # Unix time of the newest complete segment; 0: there is none
+
+    def held(self) -> list[HeldSegment]:
+        """As a WalSource tells it: by timeline and position, the longest part where there is no complete segment."""
+        found = {segment: HeldSegment(segment, segment.end, size) for segment, size in self.segments.items()}
+        for segment, parts in self.parts.items():
+            if parts and segment not in found:
+                found[segment] = HeldSegment(segment, LSN(segment.start + max(parts)), 0)
+        return [found[segment] for segment in sorted(found)]
+
+    def end(self, segment: Segment) -> LSN:
+        """The first position of a segment that is not held."""
+        return (
+            segment.end
+            if segment in self.segments
+            else LSN(segment.start + max(self.parts.get(segment, ()), default=0))
+        )
+
+
+async def listed(store: Store, segment_size: int) -> RemoteHeld:
+    """What tier 2 holds now; `store` is bound to the cluster. Raises: StoreErrors."""
+    found = RemoteHeld()
+    async for page in store.list(f"{WAL_FOLDER}/"):
+        for each in page:
+            name = each.key.rpartition("/")[2]
+            if is_segment_name(name):
+                found.segments[Segment.parse(name, segment_size)] = each.size
+                found.latest = max(found.latest, each.modified)
+            elif (part := _PART.fullmatch(name)) is not None:
+                found.parts[Segment.parse(part[1], segment_size)][int(part[2])] = each.key
+            elif (timeline := history_timeline(name)) is not None:
+                found.timelines.add(timeline)
+    return found
+
+
+def lacking(local: Iterable[Stored], remote: RemoteHeld, floor: LSN, proved: Container[Segment] = ()) -> list[Segment]:
+    """Complete segments of tier 1 that tier 2 needs and does not hold, in their order.
+
+    `floor`: WAL before it is not needed; `proved`: segments that hold the same WAL in other bytes.
+    """
+    return [
+        stored.segment
+        for stored in local
+        if stored.complete
+        and stored.segment.end > floor
+        and stored.segment not in proved
+        and remote.segments.get(stored.segment) != stored.size
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class BackupsHeld:
+    """Base backups of both tiers, by their manifests."""
+
+    tier1: dict[str, BackupEntry]
+    tier2: dict[str, BackupEntry]
+    forgotten: set[str]  # tier 2 has let go of them: they do not come back
+
+    @property
+    def lacking(self) -> list[str]:
+        """Ids of backups that tier 2 is to have and has not, the oldest first."""
+        return [id for id in self.tier1 if id not in self.tier2 and id not in self.forgotten]
+
+    @property
+    def floor(self) -> LSN:
+        """Tier 2 needs no WAL from before it; 0 where that cannot be told."""
+        wanted = [*self.tier2.values(), *(self.tier1[id] for id in self.lacking)]
+        return min((LSN.parse(entry.start_lsn) for entry in wanted), default=LSN(0))
+
+
+def backups_held(tier1: RepositoryChain, tier2: RepositoryChain) -> BackupsHeld:
+    """What two manifests say."""
+    here, _ = _standing(tier1)
+    there, forgotten = _standing(tier2)
+    return BackupsHeld(here, there, forgotten)
+
+
+def _standing(chain: RepositoryChain) -> tuple[dict[str, BackupEntry], set[str]]:
+    backups: dict[str, BackupEntry] = {}
+    forgotten: set[str] = set()
+    for record in chain.records:
+        for entry in record.entries:
+            if isinstance(entry, BackupEntry):
+                backups[entry.id] = entry
+            elif isinstance(entry, ForgottenEntry):
+                backups.pop(entry.backup, None)
+                forgotten.add(entry.backup)
+    return backups, forgotten
