@@ -1,177 +1,224 @@
 """A base backup out of a repository, into an empty folder: pack by pack, each read once, on several threads.
 
-A folder that is not finished holds a marker with the id of its backup, and PostgreSQL does not start from it. Begun
-again, chunks that are there already are proved by their hash and not fetched again. Memory: four packs, 16 MiB each.
+A chunk is proved by its own hash, and by its seal; one that is damaged or missing comes from the next repository that
+has it. A folder that is not finished holds a marker with the id of its backup, and PostgreSQL does not start from it.
+Begun again, chunks that are there already are proved and not fetched again. Memory: four packs, 16 MiB each.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from tallykeep.errors import RestoreError
+from tallykeep.errors import IntegrityError, RestoreError, StoreError, TallykeepError
 from tallykeep.runtime.threads import in_thread
-from tallykeep.storage.digest import check_digest
+from tallykeep.systems.postgres.basebackup.placing import MARKER, Owner, Places, finish, prepare, unfinished
 from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.repository.files import BackupFile, Files
 from tallykeep.systems.postgres.repository.pack import Pack
 from tallykeep.systems.postgres.repository.repository import Repository
 
-MARKER = "tallykeep.restoring"
-_MAP = "tablespace_map"
+__all__ = ["MARKER", "Advance", "Owner", "put", "unfinished"]
 _AT_ONCE = 4  # packs
 Advance = Callable[[int], None]  # bytes more
+_log = logging.getLogger(__name__)
 
 
 class Piece(NamedTuple):
     """A chunk's place in a file."""
 
-    path: Path
+    path: str
     offset: int
 
 
 class Wanted(NamedTuple):
-    """What of a pack is wanted, and where it goes: by the number of the chunk in it."""
+    """What of a pack is wanted, and where it goes: by the number of the chunk in it, which goes when it is done."""
 
     pack: Pack
-    pieces: Mapping[int, Sequence[Piece]]
+    pieces: dict[int, Sequence[Piece]]
 
 
 async def put(
     repository: Repository, entry: BackupEntry, target: Path, *, tablespaces: Mapping[int, Path] | None = None,
-    advance: Advance = lambda _: None,
+    others: Sequence[Repository] = (), owner: Owner | None = None, advance: Advance = lambda _: None,
+    settle: Callable[[], None] = lambda: None,
 ) -> Files:  # fmt: skip
     """Restore the files of a backup into `target`, which is empty, does not exist, or was left unfinished by this.
 
-    `tablespaces`: new places by oid; each empty or absent too. Raises: RestoreError where something is in the way;
-    IntegrityError; StoreErrors. When this returns everything is on disk, and the marker is gone.
+    `tablespaces`: new places by oid; each empty or absent too. `others` may hold the same chunks, for those that this
+    repository has lost. `settle` is called in a thread when all files are durable, before the restore counts as
+    finished. Raises: RestoreError where something is in the way; IntegrityError; StoreErrors. When this returns
+    everything is on disk, and the marker is gone.
     """
-    files = await repository.files(entry)
-    places = {space.oid: Path(space.location) for space in files.tablespaces} | dict(tablespaces or {})
-    await in_thread(_prepare, entry, files, target, places)
-    wanted = await in_thread(_wanted, repository, files, partial(_path, target, places), advance)
-    gate = asyncio.Semaphore(_AT_ONCE)
-    async with asyncio.TaskGroup() as group:
-        for pack in wanted:
-            group.create_task(_restore_pack(repository, pack, gate, advance))
-    await in_thread(_finish, files, target, places, tablespaces or {})
+    files = await _files(repository, entry, others)
+    spaces = _spaces(files, tablespaces or {})
+    places = Places(target, spaces, bool(tablespaces), owner, settle)
+    begun = await in_thread(prepare, entry.id, files, places)
+    wanted = await in_thread(_wanted, repository, files, places.path, advance if begun else None)
+    await _all(_Source(repository, others), wanted, advance)
+    await in_thread(finish, files, places)
     return files
 
 
-def _path(target: Path, places: Mapping[int, Path], file: BackupFile) -> Path:
-    """Where a file goes. Raises: RestoreError for a path that leads outside."""
-    parts = file.path.split("/")
-    if file.path.startswith("/") or ".." in parts:
-        raise RestoreError(f"the backup holds a path that leads outside its folder: {file.path}")
-    if len(parts) > 2 and parts[0] == "pg_tblspc" and int(parts[1]) in places:
-        return places[int(parts[1])].joinpath(*parts[2:])
-    return target.joinpath(*parts)
+async def _files(repository: Repository, entry: BackupEntry, others: Sequence[Repository]) -> Files:
+    """The list of files, from the first that has it whole. Raises: of several errors the first."""
+    try:
+        return await repository.files(entry)
+    except (IntegrityError, StoreError) as error:
+        for other in others:
+            if entry.id in other.backups:
+                _log.warning("%s: the list of files comes from there instead: %s", other.store.name, error)
+                with suppress(IntegrityError, StoreError):
+                    return await other.files(other.backups[entry.id])
+        raise
 
 
-def _prepare(entry: BackupEntry, files: Files, target: Path, places: Mapping[int, Path]) -> None:
-    """Make the folders, all or none of them begun before."""
-    marker = target / MARKER
-    begun = marker.exists() and marker.read_text() == entry.id
-    for folder in (target, *places.values()):
-        if folder.exists() and any(folder.iterdir()) and not begun:
-            raise RestoreError(f"{folder} is not empty: restore into a new folder, or empty this one.")
-    for folder in (target, *places.values()):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-    marker.write_text(entry.id)
-    for file in files.files:
-        path = _path(target, places, file)
-        if file.kind == "directory":
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        elif file.kind == "file":
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with path.open("ab") as there:
-                there.truncate(file.size)
+def _spaces(files: Files, moved: Mapping[int, Path]) -> dict[int, Path]:
+    """Where tablespaces go. Raises: RestoreError for one that is none."""
+    spaces = {space.oid: Path(space.location) for space in files.tablespaces}
+    for oid in moved:
+        if oid not in spaces:
+            held = ", ".join(map(str, spaces)) or "none"
+            raise RestoreError(f"The backup holds no tablespace {oid}; it holds {held}.")
+    return spaces | dict(moved)
 
 
-def _wanted(repository: Repository, files: Files, path: Callable[[BackupFile], Path], advance: Advance) -> list[Wanted]:
-    """What is not there yet, by pack."""
-    by_pack: dict[str, dict[int, list[Piece]]] = defaultdict(lambda: defaultdict(list))
+def _wanted(
+    repository: Repository, files: Files, path: Callable[[BackupFile], str], there: Advance | None
+) -> list[Wanted]:
+    """What is not there yet, by pack; `there` is told of what is, and is None where nothing is."""
+    by_pack: dict[str, dict[int, Sequence[Piece]]] = {}
     packs: dict[str, Pack] = {}
     for file in files.files:
         place, offset = path(file), 0
+        written = there is not None and bool(file.chunks) and Path(place).stat().st_blocks > 0
         for id in file.chunks:
             pack, number = repository.place(id)
             size = pack.raw[number]
-            if _is_there(repository, place, offset, size, id):
-                advance(size)
+            if written and there is not None and _is_there(repository, place, offset, size, id):
+                there(size)
             else:
                 packs[pack.key] = pack
-                by_pack[pack.key][number].append(Piece(place, offset))
+                pieces = by_pack.setdefault(pack.key, {})
+                pieces[number] = (*pieces.get(number, ()), Piece(place, offset))
             offset += size
     return [Wanted(packs[key], pieces) for key, pieces in by_pack.items()]
 
 
-def _is_there(repository: Repository, path: Path, offset: int, size: int, id: bytes) -> bool:
-    if path.stat().st_blocks == 0:  # nothing was written yet
-        return False
-    with path.open("rb") as there:
-        data = os.pread(there.fileno(), size, offset)
+def _is_there(repository: Repository, path: str, offset: int, size: int, id: bytes) -> bool:
+    with open(path, "rb") as file:  # noqa: PTH123
+        data = os.pread(file.fileno(), size, offset)
     return len(data) == size and repository.frames.id_of(data) == id
 
 
-async def _restore_pack(repository: Repository, wanted: Wanted, gate: asyncio.Semaphore, advance: Advance) -> None:
-    name = f"{repository.store.name}/{wanted.pack.key}"
-    async with gate:
-        data = await repository.store.read(wanted.pack.key)
-        await in_thread(_unpack, repository, wanted, data, name, advance)
+class _Source(NamedTuple):
+    """Where chunks come from."""
+
+    repository: Repository
+    others: Sequence[Repository]
+
+    def elsewhere(self, wanted: Wanted, error: TallykeepError) -> tuple[_Source, list[Wanted]]:
+        """Where else what is still wanted of a pack lies. Raises: `error` where nothing else has it."""
+        if not self.others:
+            raise error
+        other, *rest = self.others
+        packs: dict[str, Wanted] = {}
+        for number, pieces in wanted.pieces.items():
+            id = wanted.pack.id(number)
+            if id not in other:
+                return _Source(other, rest).elsewhere(wanted, error)
+            pack, place = other.place(id)
+            packs.setdefault(pack.key, Wanted(pack, {})).pieces[place] = pieces
+        _log.warning("%s: %d chunks come from there instead: %s", other.store.name, len(wanted.pieces), error)
+        return _Source(other, rest), list(packs.values())
 
 
-def _unpack(repository: Repository, wanted: Wanted, data: bytes, name: str, advance: Advance) -> None:
-    """Prove the pack and write its chunks to their places."""
-    check_digest(name, data, wanted.pack.hash)
-    view, offsets = memoryview(data), wanted.pack.offsets()
-    for number, pieces in wanted.pieces.items():
-        frame = view[offsets[number] : offsets[number + 1]]
-        chunk = repository.frames.chunk(wanted.pack.id(number), frame, name)
-        for piece in pieces:
-            with piece.path.open("r+b") as there:
-                os.pwrite(there.fileno(), chunk, piece.offset)
-            advance(len(chunk))
-
-
-def _finish(files: Files, target: Path, places: Mapping[int, Path], moved: Mapping[int, Path]) -> None:
-    """Modes, tablespaces at their new places, everything flushed, and the marker gone at last."""
-    if moved:
-        lines = [f"{oid} {_escaped(place)}\n" for oid, place in places.items()]
-        (target / _MAP).write_text("".join(lines))
-    folders = set[Path]()
-    for file in files.files:
-        path = _path(target, places, file)
-        if file.kind == "link":
-            path.symlink_to(file.target)
-            continue
-        path.chmod(file.mode & 0o770)
-        _flush(path)
-        folders.update((path, path.parent) if file.kind == "directory" else (path.parent,))
-    _flush_all(folders)
-    (target / MARKER).unlink()
-    _flush(target)
-
-
-def _escaped(place: Path) -> str:
-    """A line of tablespace_map ends where the path does: what could end it earlier is escaped."""
-    return "".join(f"\\{character}" if character in "\n\r\\" else character for character in str(place))
-
-
-def _flush_all(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        _flush(folder)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+async def _all(source: _Source, wanted: Sequence[Wanted], advance: Advance) -> None:
+    """Every pack. Raises: of several errors the first."""
+    gate = asyncio.Semaphore(_AT_ONCE)
     try:
-        os.fsync(handle)
+        async with asyncio.TaskGroup() as group:
+            for pack in wanted:
+                group.create_task(_pack(source, pack, gate, advance))
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+async def _pack(source: _Source, wanted: Wanted, gate: asyncio.Semaphore, advance: Advance) -> None:
+    """One pack, from wherever it can be had."""
+    waiting = [(source, wanted)]
+    async with gate:
+        while waiting:
+            source, wanted = waiting.pop()
+            error = await _restore_pack(source.repository, wanted, advance)
+            if error is not None:
+                source, more = source.elsewhere(wanted, error)
+                waiting += [(source, each) for each in more]
+
+
+async def _restore_pack(repository: Repository, wanted: Wanted, advance: Advance) -> TallykeepError | None:
+    """Why not all of it could be had, if so: `wanted` then holds the rest."""
+    name = f"{repository.store.name}/{wanted.pack.key}"
+    try:
+        data = await repository.store.read(wanted.pack.key)
+    except StoreError as error:
+        return error
+    return await in_thread(_unpack, repository, wanted, data, name, advance)
+
+
+def _unpack(
+    repository: Repository, wanted: Wanted, data: bytes, name: str, advance: Advance
+) -> IntegrityError | None:  # fmt: skip
+    """Prove chunks and write them to their places, each file opened once for what follows one another in it."""
+    view, offsets = memoryview(data), wanted.pack.offsets()
+    problem: IntegrityError | None = None
+    files = _OneFile()
+    try:
+        for number in sorted(wanted.pieces):
+            frame = view[offsets[number] : offsets[number + 1]]
+            try:
+                chunk = repository.frames.chunk(wanted.pack.id(number), frame, name)
+            except IntegrityError as error:
+                problem = problem or error
+                continue
+            for piece in wanted.pieces.pop(number):
+                files.write(piece, chunk)
+                advance(len(chunk))
     finally:
-        os.close(handle)
+        files.close()
+    return problem
+
+
+class _OneFile:
+    """Writes to one file at a time, which stays open until another one comes."""
+
+    def __init__(self) -> None:
+        self._path = ""
+        self._handle = -1
+
+    def write(self, piece: Piece, chunk: bytes) -> None:
+        """Raises: RestoreError."""
+        try:
+            if piece.path != self._path:
+                self.close()
+                self._handle = os.open(piece.path, os.O_WRONLY | os.O_CLOEXEC)
+                self._path = piece.path
+            done = 0
+            while done < len(chunk):
+                done += os.pwrite(self._handle, memoryview(chunk)[done:], piece.offset + done)
+        except OSError as error:
+            raise RestoreError(
+                f"{piece.path}: cannot be written: {error.strerror}. Mend that, and restore again into the same "
+                "folder: what is there is kept."
+            ) from None
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._handle >= 0:
+            os.close(self._handle)
+        self._path, self._handle = "", -1

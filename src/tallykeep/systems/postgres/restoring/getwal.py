@@ -1,0 +1,68 @@
+"""One WAL file for a server that recovers: written whole to where it wants it, or truly not there.
+
+PostgreSQL takes "not there" for the end of WAL and opens for writing. So that is said only when every tier has
+answered and none holds the file; whatever else goes wrong is an error. A segment that is held in part is filled up
+with zeros, which are the end of WAL to a server. Memory: a segment for each tier.
+Source: PostgreSQL, Write Ahead Log, restore_command; RestoreArchivedFile in src/backend/access/transam/xlogarchive.c.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from tallykeep.errors import NotFound, Unavailable
+from tallykeep.runtime.threads import in_thread
+from tallykeep.systems.postgres.lsn import Segment, history_timeline, is_segment_name
+from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
+
+
+class Given(NamedTuple):
+    """What was written."""
+
+    segment: Segment | None  # None: a history file
+    whole: bool  # all of it is held
+
+    @property
+    def following(self) -> Segment | None:
+        """What will be asked for next, where that is known."""
+        return self.segment.next() if self.segment is not None and self.whole else None
+
+
+async def get_wal(wal: TieredWal, name: str, path: Path) -> Given | None:
+    """Write the WAL file of that name to `path`; None where no tier holds it.
+
+    Raises: IntegrityError where it is damaged and no tier heals it; StoreErrors where a tier does not answer.
+    """
+    try:
+        if is_segment_name(name):
+            segment = Segment.parse(name, (await wal.identity()).segment_size)
+            data = await wal.read(segment)
+            await in_thread(place, data.ljust(segment.size, b"\0"), path)
+            return Given(segment, len(data) == segment.size)
+        timeline = history_timeline(name)
+        if timeline is None:
+            return None  # PostgreSQL may ask for what was never streamed, such as a backup history file
+        await in_thread(place, (await wal.history_text(timeline)).encode(), path)
+        return Given(None, True)
+    except NotFound:
+        return None
+
+
+def place(data: bytes, path: Path, *, durable: bool = False) -> None:
+    """Make `path` whole or not at all. Blocks. Raises: Unavailable.
+
+    PostgreSQL syncs what it was given before it relies on it.
+    """
+    new = path.with_name(f"{path.name}.tallykeep")
+    try:
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        new.rename(path)
+    except OSError as error:
+        raise Unavailable(f"{path}: cannot be written: {error.strerror}; make room, or check who owns it.") from None

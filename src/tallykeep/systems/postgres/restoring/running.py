@@ -1,0 +1,130 @@
+"""`tallykeep postgres restore`: options into a request, the result onto the screen."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from tallykeep.clock import SystemClock
+from tallykeep.runtime.progress import progress
+from tallykeep.runtime.signals import stop_requested
+from tallykeep.systems.postgres.restoring.choice_of_cluster import cluster_of, options_of, tiers_of
+from tallykeep.systems.postgres.restoring.request import RestoreRequest, told
+from tallykeep.systems.postgres.restoring.restore import Plan, Restored, plan, restore
+from tallykeep.units import format_bytes, format_duration
+
+_INTERRUPTED = 130
+
+
+def run_restore(args: argparse.Namespace) -> int:
+    """`restore`. Raises: TallykeepError."""
+    return asyncio.run(_run(args))
+
+
+async def _run(args: argparse.Namespace) -> int:
+    cluster, clock = cluster_of(args), SystemClock()
+    try:
+        planned = await plan(cluster, request_of(args), clock)
+        if args.dry_run:
+            _tell(args, plan_json(planned), [*plan_lines(planned), "nothing was written: --dry-run"])
+            return 0
+        if not args.json:
+            sys.stderr.writelines(f"{line}\n" for line in plan_lines(planned))
+        with progress("restoring", total=planned.entry.raw, silent=args.json or args.quiet) as meter:
+            work = asyncio.create_task(restore(cluster, planned, clock, _passed_on(meter.advance)))
+            if not await _ended(work):
+                return _INTERRUPTED
+        _tell(args, restored_json(work.result()), restored_lines(work.result()))
+        return 0
+    finally:
+        await cluster.close()
+
+
+def _passed_on(advance: Callable[[float], None]) -> Callable[[int], None]:
+    """Progress from threads, to the loop's."""
+    loop = asyncio.get_running_loop()
+
+    def call(amount: int) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody looks any more
+            loop.call_soon_threadsafe(advance, amount)
+
+    return call
+
+
+async def _ended(work: asyncio.Task[Restored]) -> bool:
+    """Wait for the end; false where a signal came first, and it was stopped. Raises: what it raises."""
+    stopping = asyncio.ensure_future(stop_requested().wait())
+    try:
+        await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
+            return True
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+        return False
+    finally:
+        stopping.cancel()
+
+
+def request_of(args: argparse.Namespace) -> RestoreRequest:
+    """What the options ask for. Raises: ConfigError."""
+    return RestoreRequest(
+        args.to.absolute(), args.backup, args.time, args.lsn, args.name, args.immediate, args.timeline, tiers_of(args),
+        dict(args.tablespace), args.target_action, args.standby, args.owner, options_of(args),
+    )  # fmt: skip
+
+
+def plan_lines(planned: Plan) -> list[str]:
+    """A plan, for people."""
+    entry, request = planned.entry, planned.request
+    last = f", the newest commit in it of {told(planned.last_commit)}" if planned.last_commit is not None else ""
+    lines = [
+        f"backup {entry.name} ({entry.id[:12]}) of {told(entry.finished)}, from tier {planned.tier}: {planned.reason}",
+        f"{entry.files} files and {format_bytes(entry.raw)} into {request.target}",
+        f"recovers to {request.goal} along timeline {planned.timeline}; WAL from tier "
+        f"{' and '.join(planned.wal_tiers) or 'none'} reaches from {planned.reach.start} to {planned.reach.end}{last}",
+    ]
+    return [*lines, *(f"note: {note}" for note in planned.notes)]
+
+
+def plan_json(planned: Plan) -> dict[str, object]:
+    """A plan, for programs."""
+    entry, request = planned.entry, planned.request
+    return {
+        "backup": entry.id, "name": entry.name, "tier": planned.tier, "reason": planned.reason,
+        "to": str(request.target), "files": entry.files, "bytes": entry.raw, "goal": request.goal,
+        "timeline": planned.timeline,
+        "wal_tiers": list(planned.wal_tiers), "wal_start": str(planned.reach.start), "wal_end": str(planned.reach.end),
+        "last_commit": planned.last_commit, "notes": list(planned.notes),
+    }  # fmt: skip
+
+
+def restored_lines(done: Restored) -> list[str]:
+    """What was done, for people."""
+    told_before = set(done.plan.notes)
+    rate = format_bytes(done.bytes / max(done.seconds, 1e-3))
+    lines = [
+        f"restored {done.files} files, {format_bytes(done.bytes)}, in {format_duration(done.seconds)} ({rate}/s)",
+        *(f"note: {note}" for note in done.notes if note not in told_before),
+    ]
+    goal = done.plan.request.goal
+    return [*lines, f"start it as the user that runs PostgreSQL, and it recovers to {goal}:", f"  {done.start}"]
+
+
+def restored_json(done: Restored) -> dict[str, object]:
+    """The same for programs."""
+    more = {"files": done.files, "bytes": done.bytes, "seconds": round(done.seconds, 3), "notes": list(done.notes)}
+    return plan_json(done.plan) | more | {"start": done.start}
+
+
+def _tell(args: argparse.Namespace, body: dict[str, object], lines: Iterable[str]) -> None:
+    if args.json:
+        sys.stdout.write(json.dumps(body, indent=2 if sys.stdout.isatty() else None) + "\n")
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+    sys.stdout.flush()

@@ -1,0 +1,105 @@
+"""`tallykeep postgres get-wal`: what restore_command runs, and the process that fetches ahead.
+
+Whatever goes wrong ends with 255, a defect of this program and wrong settings too: PostgreSQL must never take it for
+the end of WAL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from tallykeep.clock import SystemClock
+from tallykeep.errors import TallykeepError
+from tallykeep.runtime.tracing import tracer
+from tallykeep.systems.postgres.cluster import Cluster
+from tallykeep.systems.postgres.restoring.choice_of_cluster import cluster_of, options_of, tiers_of
+from tallykeep.systems.postgres.restoring.getwal import Given, get_wal
+from tallykeep.systems.postgres.restoring.recovery import SPOOL
+from tallykeep.systems.postgres.restoring.spool import Feeder, Spool
+from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
+
+FAILED = 255
+_tracer = tracer("klio.wal")
+
+
+def run_get_wal(args: argparse.Namespace) -> int:
+    """`get-wal`. Never raises, but for Ctrl-C."""
+    try:
+        return asyncio.run(_run(args))
+    except Exception as error:
+        kind = "" if isinstance(error, TallykeepError) else f"unexpected {type(error).__name__}: "
+        advice = "recovery is ended; it is not the end of WAL"
+        print(f"tallykeep: {args.file}: {kind}{error} ({advice})", file=sys.stderr)  # noqa: T201
+        return FAILED
+
+
+async def _run(args: argparse.Namespace) -> int:
+    cluster = cluster_of(args)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(cluster.close)
+        wal = TieredWal([tier.wal for tier in cluster.tiers if not tiers_of(args) or tier.number in tiers_of(args)])
+        spool = Spool(Path(SPOOL))
+        if args.feed:
+            return await _feed(wal, spool, args.prefetch)
+        await _telemetry(args, stack)
+        with _tracer.span("get_wal", {"wal_name": args.file, "cluster_name": cluster.name}):
+            given = await get_wal(wal, args.file, args.path)
+    if given is None:
+        return int(args.absent)
+    if args.prefetch > 0:
+        _go_on(args, cluster, given, spool)
+    return 0
+
+
+async def _telemetry(args: argparse.Namespace, stack: AsyncExitStack) -> None:
+    """What OTEL_* variables ask for; without them nothing is imported for it."""
+    if any(name.startswith("OTEL_") for name in os.environ):
+        from tallykeep.metrics import Book
+        from tallykeep.systems.postgres.families import FAMILIES
+
+        await stack.enter_async_context(args.serve_metrics(Book(), FAMILIES, "", None))
+
+
+async def _feed(wal: TieredWal, spool: Spool, ahead: int) -> int:
+    with spool.feeding() as mine:
+        if mine:
+            await Feeder(wal, spool, SystemClock(), ahead).run()
+    return 0
+
+
+def _go_on(args: argparse.Namespace, cluster: Cluster, given: Given, spool: Spool) -> None:
+    """Have the next segments fetched ahead: by the process that does so, or by a new one."""
+    following = given.following
+    if following is None or not Path(SPOOL).parent.is_dir():  # not in a data directory
+        return
+    spool.make()
+    spool.go_on(following)
+    with spool.feeding() as free:
+        pass
+    if free:
+        argv = [
+            sys.executable,
+            "-P",
+            "-m",
+            "tallykeep",
+            "postgres",
+            "get-wal",
+            *options_of(args),
+            *_same(args, cluster),
+        ]
+        subprocess.Popen(
+            [*argv, "--feed", args.file, str(args.path)], start_new_session=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+
+def _same(args: argparse.Namespace, cluster: Cluster) -> Sequence[str]:
+    tiers = [word for tier in args.tier for word in ("--tier", tier)]
+    return ["--cluster", cluster.name, "--prefetch", str(args.prefetch), *tiers]
