@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tallykeep.systems.postgres.restoring.commands import add_get_wal, add_restore
+
 if TYPE_CHECKING:
     SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -55,6 +57,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     _add_backup(commands)
     _add_list(commands)
     _add_verify(commands)
+    add_restore(commands)
+    add_get_wal(commands)
     _add_status(commands)
     _add_key(commands)
 
