@@ -14,32 +14,30 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from tallykeep.clock import Clock
 from tallykeep.config.model import Secret
 from tallykeep.errors import ConfigError, Conflict, IntegrityError, NotFound
 from tallykeep.runtime.threads import in_thread
-from tallykeep.storage.azure import AzureSettings, azure_store
-from tallykeep.storage.cloud import CloudStore
-from tallykeep.storage.gcs import GcsSettings, gcs_store
 from tallykeep.storage.local import LocalStore
 from tallykeep.storage.retry import RetryStore
-from tallykeep.storage.s3 import S3Settings
 from tallykeep.storage.store import Store
 from tallykeep.systems.postgres import keyfile
 from tallykeep.systems.postgres.archive import Archive
 from tallykeep.systems.postgres.cipher import Cipher
 from tallykeep.systems.postgres.repository.repository import Repository
-from tallykeep.systems.postgres.session import Source
 from tallykeep.systems.postgres.settings import ClusterSettings, PostgresSettings, Tier2Settings
 from tallykeep.systems.postgres.wal_source import LocalWal, RemoteWal, WalSource
+
+if TYPE_CHECKING:
+    from tallykeep.systems.postgres.session import Source
 
 BASE = "base"
 KEY_CHECK = "key.json"
 TIER_1, TIER_2 = "1", "2"
 _CHECKED, _BOUND = b"tallykeep", b"key check"
-_PATIENCE = 60.0  # seconds in which a request to tier 2 is made again
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +92,8 @@ class Cluster:
         """Where its WAL comes from. Raises: ConfigError where no connection is configured."""
         if not self.conninfo:
             raise ConfigError(f"postgres: cluster {self.name}: give url, the connection string of the cluster")
+        from tallykeep.systems.postgres.session import Source  # get-wal need not wait for libpq to be loaded
+
         return Source(self.name, self.conninfo, self.slot)
 
     @property
@@ -146,8 +146,8 @@ def tier2_of(settings: Tier2Settings, cluster: str, cipher: Cipher | None) -> Ti
     """Tier 2 of a cluster, where there is one. Raises: ConfigError."""
     if not settings.url:
         return None
-    root = RetryStore(_store(settings, cluster), deadline=_PATIENCE)
-    base = RetryStore(_store(settings, f"{cluster}/{BASE}"), deadline=_PATIENCE)
+    root = RetryStore(_store(settings, cluster), deadline=settings.timeout)
+    base = RetryStore(_store(settings, f"{cluster}/{BASE}"), deadline=settings.timeout)
     return Tier(TIER_2, root, base, RemoteWal(root, cipher), cipher)
 
 
@@ -195,17 +195,24 @@ def _store(settings: Tier2Settings, below: str) -> Store:
     if not bucket:
         raise ConfigError(f"postgres: tier2: {settings.url!r} names no bucket; one looks like s3://bucket/prefix")
     secret, token = settings.secret_key.reveal(), settings.session_token.reveal()
-    if scheme == "s3":
+    if scheme == "s3":  # clients of clouds are loaded where they are used: 50 ms
+        from tallykeep.storage.cloud import CloudStore
+        from tallykeep.storage.s3 import S3Settings
+
         return CloudStore.s3(S3Settings(
             bucket, prefix, settings.endpoint, settings.region, settings.access_key, secret, token,
             path_style=settings.path_style, ca_file=settings.ca_file, timeout=settings.timeout,
         ))  # fmt: skip
     if scheme == "azure":
+        from tallykeep.storage.azure import AzureSettings, azure_store
+
         return azure_store(AzureSettings(
             bucket, settings.account_name, prefix, settings.endpoint, settings.account_key.reveal(),
             ca_file=settings.ca_file, timeout=settings.timeout,
         ))  # fmt: skip
     if scheme == "gs":
+        from tallykeep.storage.gcs import GcsSettings, gcs_store
+
         return gcs_store(GcsSettings(
             bucket, prefix, settings.endpoint, settings.service_account_path, ca_file=settings.ca_file,
             timeout=settings.timeout,

@@ -27,12 +27,12 @@ class TieredWal:
         self.sources = sources
 
     async def identity(self) -> Identity:
-        """Whose WAL it is. Raises: NotFound where no tier has any; what reading it raises."""
+        """Whose WAL it is. Raises: Unavailable where no tier has any; what reading it raises."""
         for source in self.sources:
             found = await source.identity()
             if found is not None:
                 return found
-        raise NotFound(f"{self._names()}: there is no WAL.")
+        raise Unavailable(f"{self._names()}: there is no WAL archive: is it mounted, is it the right place?")
 
     async def segments(self) -> list[HeldSegment]:
         """What all tiers together hold, by timeline and position. Raises: as the sources do."""
