@@ -129,3 +129,46 @@ TIER2_OWNED = (
         severity="critical",
     ),
 )
+DRILL = (
+    Alert(
+        "PostgresDrillFailed",
+        '{n}{{n}="failed"} == 1',
+        "The latest drill of {{ $labels.cluster_name }} failed: a restore from tier {{ $labels.tier }} would not give "
+        "back what was promised. `tallykeep postgres status` says why.",
+        severity="critical",
+        hold="1m",
+    ),
+    Alert(
+        "PostgresDrillInconclusive",
+        '{n}{{n}="inconclusive"} == 1',
+        "No drill of {{ $labels.cluster_name }} could be carried through for a day: whether it can be restored is not "
+        "known. `tallykeep postgres status` says why.",
+        hold="1d",
+    ),
+)
+DRILL_OLD = (
+    Alert(
+        "PostgresDrillOld",
+        "time() - {n} > 259200",
+        "No drill of {{ $labels.cluster_name }} has ended ok for 3 days: nothing proves that it can be restored.",
+        hold="1d",
+    ),
+)
+RETENTION_LATEST = (
+    Alert(
+        "PostgresRetentionStuck",
+        "time() - {n} > 259200",
+        "Retention of tier {{ $labels.tier }} of {{ $labels.cluster_name }} has not come to its end for 3 days, and "
+        "what it should delete fills the storage: see the log, or run `tallykeep postgres retention`.",
+        hold="15m",
+    ),
+)
+RETENTION_REFUSED = (
+    Alert(
+        "PostgresRetentionRefused",
+        "{n} > 0",
+        "Retention of tier {{ $labels.tier }} of {{ $labels.cluster_name }} would let go of more than half of the "
+        "backups, and does nothing. Look at the clock and the settings; `tallykeep postgres retention --dry-run` "
+        "explains each backup, and --yes lets them go.",
+    ),
+)

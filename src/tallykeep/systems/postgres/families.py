@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-from tallykeep.metrics import Family, Kind
+from tallykeep.metrics import UNKNOWN, Family, Kind
 from tallykeep.systems.postgres import alerts
-from tallykeep.units import BYTES, COUNT, FLAG, SECONDS, Unit
+from tallykeep.units import BYTES, COUNT, FLAG, SECONDS, STATE, TIMESTAMP, Unit
 
 _BYTES = Unit("_bytes", "By", "bytes")
 _SECONDS = Unit("_seconds", "s", "s")
@@ -216,6 +216,73 @@ TIER2_OWNED = Family(
     "Whether tier 2 is this server's to write (1), or another's (0).", alerts=alerts.TIER2_OWNED,
 )  # fmt: skip
 
+# Drills: restores for practice. Tier: the one that the latest restored from.
+
+DRILL_RESULT = Family(
+    "tallykeep_postgres_drill_result", Kind.STATE_SET, STATE, _TIER,
+    "How the latest drill ended: ok, failed (a restore would not give back what was promised), inconclusive (it could "
+    "not be carried through), or unknown (none was held).",
+    states=("ok", "failed", "inconclusive", UNKNOWN), alerts=alerts.DRILL,
+)  # fmt: skip
+DRILL_TIME = Family(
+    "tallykeep_postgres_drill_timestamp_seconds", Kind.GAUGE, TIMESTAMP, _TIER,
+    "Unix time when the latest drill ended.",
+)  # fmt: skip
+DRILL_LAST_SUCCESS = Family(
+    "tallykeep_postgres_drill_last_success_timestamp_seconds", Kind.GAUGE, TIMESTAMP, _TIER,
+    "Unix time when a drill last ended ok; 0 before the first.", alerts=alerts.DRILL_OLD,
+)  # fmt: skip
+DRILL_DURATION = Family(
+    "tallykeep_postgres_drill_duration_seconds", Kind.GAUGE, SECONDS, (*_TIER, "stage"),
+    "Duration of the latest drill by stage: restore (files of the base backup), recovery (WAL, until PostgreSQL took "
+    "queries), check. The first two are the recovery time.",
+)  # fmt: skip
+DRILL_RESTORED = Family(
+    "tallykeep_postgres_drill_restored_bytes", Kind.GAUGE, BYTES, _TIER,
+    "Bytes of the base backup that the latest drill restored.",
+)  # fmt: skip
+DRILL_POSITION = Family(
+    "tallykeep_postgres_drill_recovered_position_bytes", Kind.GAUGE, BYTES, _TIER,
+    "Position in WAL (the LSN as a number) that the latest drill recovered to.",
+)  # fmt: skip
+DRILL_BEHIND = Family(
+    "tallykeep_postgres_drill_behind_bytes", Kind.GAUGE, BYTES, _TIER,
+    "Bytes of WAL that the tier held for recovery, and that the latest drill did not recover.",
+)  # fmt: skip
+DRILL_COMMIT = Family(
+    "tallykeep_postgres_drill_commit_timestamp_seconds", Kind.GAUGE, TIMESTAMP, _TIER,
+    "Unix time of the last transaction that the latest drill recovered. Absent where WAL held none.",
+)  # fmt: skip
+DRILL_RUNS = Family(
+    "tallykeep_postgres_drill_runs_total", Kind.COUNTER, COUNT, ("cluster_name", "outcome"),
+    "Drills by outcome (ok, failed, inconclusive).",
+)  # fmt: skip
+
+# What is kept, and for how long.
+
+RECOVERY_START = Family(
+    "tallykeep_postgres_recovery_start_timestamp_seconds", Kind.GAUGE, TIMESTAMP, _TIER,
+    "Unix time since when every moment can be restored from the tier, up to what it holds of WAL now. Absent while "
+    "none can.",
+)  # fmt: skip
+RETENTION_LATEST = Family(
+    "tallykeep_postgres_retention_latest_timestamp_seconds", Kind.GAUGE, TIMESTAMP, _TIER,
+    "Unix time when retention last came to its end.", alerts=alerts.RETENTION_LATEST,
+)  # fmt: skip
+RETENTION_REFUSED = Family(
+    "tallykeep_postgres_retention_refused", Kind.GAUGE, FLAG, _TIER,
+    "Whether the last run of retention did nothing (1), since more than half of the backups would have gone.",
+    alerts=alerts.RETENTION_REFUSED,
+)  # fmt: skip
+RETENTION_BACKUPS = Family(
+    "tallykeep_postgres_retention_backups_total", Kind.COUNTER, COUNT, _TIER,
+    "Base backups that retention has let go of.",
+)  # fmt: skip
+RETENTION_FREED = Family(
+    "tallykeep_postgres_retention_freed_bytes_total", Kind.COUNTER, BYTES, _TIER,
+    "Bytes of base backups and WAL that retention has deleted.",
+)  # fmt: skip
+
 FAMILIES = (
     *PUBLISHED,
     RPO_BYTES,
@@ -227,6 +294,20 @@ FAMILIES = (
     WAL_DAMAGED,
     OFFLOAD_FAILED,
     TIER2_OWNED,
+    DRILL_RESULT,
+    DRILL_TIME,
+    DRILL_LAST_SUCCESS,
+    DRILL_DURATION,
+    DRILL_RESTORED,
+    DRILL_POSITION,
+    DRILL_BEHIND,
+    DRILL_COMMIT,
+    DRILL_RUNS,
+    RECOVERY_START,
+    RETENTION_LATEST,
+    RETENTION_REFUSED,
+    RETENTION_BACKUPS,
+    RETENTION_FREED,
 )
 
 

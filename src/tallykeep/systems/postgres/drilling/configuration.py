@@ -1,0 +1,142 @@
+"""Settings that keep a restored server to itself, on its command line, where they are stronger than any file.
+
+It is a copy of a cluster that is in use elsewhere, and must not act as that: it takes no TCP connections, archives
+nothing, waits for no standby, follows no primary, and runs no background workers, so neither subscriptions (which
+would take the slot of the true subscriber) nor jobs of extensions. Its data is thrown away, so it never flushes.
+With hot_standby=off recovery asks for none of the primary's limits; those for prepared transactions are generous.
+Source: PostgreSQL, Server Configuration; Hot Standby, Administrator's Overview; logical replication's launcher and
+all jobs of extensions are background workers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from tallykeep.errors import ConfigError
+from tallykeep.systems.postgres.drilling.scratch import Scratch
+
+_MIB = 1 << 20
+_SETTING = re.compile(r"\s*([A-Za-z_][\w.]*)\s*=(.*)", re.DOTALL)
+_ALONE = {
+    "listen_addresses": "",
+    "port": "5432",
+    "unix_socket_permissions": "0700",
+    "unix_socket_group": "",
+    "ssl": "off",
+    "archive_mode": "off",
+    "synchronous_standby_names": "",
+    "primary_conninfo": "",
+    "primary_slot_name": "",
+    "max_wal_senders": "0",
+    "max_worker_processes": "0",
+    "max_logical_replication_workers": "0",
+    "session_preload_libraries": "",
+    "local_preload_libraries": "",
+}
+_NEWEST = {
+    "recovery_target": "",
+    "recovery_target_name": "",
+    "recovery_target_time": "",
+    "recovery_target_xid": "",
+    "recovery_target_lsn": "",
+    "recovery_end_command": "",
+    "archive_cleanup_command": "",
+    "hot_standby": "off",
+}
+_SMALL = {
+    "wal_level": "replica",
+    "max_connections": "20",
+    "max_prepared_transactions": "256",
+    "max_locks_per_transaction": "256",
+    "shared_buffers": "128MB",
+    "huge_pages": "off",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "jit": "off",
+}
+_SAYING = {  # what is read in the log
+    "logging_collector": "off",
+    "log_destination": "stderr",
+    "log_line_prefix": "",
+    "log_min_messages": "warning",
+    "log_error_verbosity": "default",
+    "log_statement": "none",
+    "log_min_duration_statement": "-1",
+    "log_timezone": "UTC",
+    "timezone": "UTC",
+    "lc_messages": "C",
+}
+_ASKED = {  # nothing ends a check early but the drill's own end
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "client_connection_check_interval": "1s",
+    "default_transaction_read_only": "off",
+}
+
+
+class Source(NamedTuple):
+    """The WAL that is recovered."""
+
+    command: str  # restore_command
+    timeline: int
+    segment_size: int
+
+
+def arguments(
+    scratch: Scratch, major: int, source: Source, more: Iterable[str] = (), *,
+    libraries: str | None = None, own_file: bool = False,
+) -> list[str]:  # fmt: skip
+    """What stands behind `postgres`: the server's settings, `more` of them (name=value) as the strongest.
+
+    `libraries`: shared_preload_libraries, where it is not to be the cluster's own; `own_file`: without the cluster's
+    postgresql.conf. Raises: ConfigError.
+    """
+    chosen = _ALONE | _NEWEST | _SMALL | _SAYING | _ASKED | _paths(scratch, own_file) | _wal_size(source.segment_size)
+    chosen |= {"restore_command": source.command, "recovery_target_timeline": str(source.timeline)}
+    if libraries is not None:
+        chosen["shared_preload_libraries"] = libraries
+    if major >= 17:
+        chosen |= {"event_triggers": "off", "transaction_timeout": "0"}
+    chosen |= dict(map(_named, more))
+    return [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
+
+
+def write_files(scratch: Scratch) -> None:
+    """Write who may log in, who, through the socket, is whoever can reach it; and an empty postgresql.conf. Blocks."""
+    files = {"hba.conf": "local all all trust\n", "ident.conf": "", "postgresql.conf": ""}
+    for name, text in files.items():
+        (scratch.folder / name).write_text(text)
+        (scratch.folder / name).chmod(0o644)
+
+
+def _paths(scratch: Scratch, own_file: bool) -> dict[str, str]:
+    """The cluster's postgresql.conf is read where it is in the backup: packages of Debian keep it elsewhere."""
+    theirs, ours = scratch.data / "postgresql.conf", scratch.folder / "postgresql.conf"
+    config: Path = ours if own_file or not theirs.exists() else theirs
+    return {
+        "config_file": str(config),
+        "data_directory": str(scratch.data),
+        "hba_file": str(scratch.folder / "hba.conf"),
+        "external_pid_file": str(scratch.data / "drill.pid"),
+        "ident_file": str(scratch.folder / "ident.conf"),
+        "unix_socket_directories": str(scratch.sockets),
+    }
+
+
+def _wal_size(segment_size: int) -> dict[str, str]:
+    """Little WAL is kept; PostgreSQL asks for room for two segments at the least."""
+    segment = -(-segment_size // _MIB)
+    return {"min_wal_size": f"{max(80, 2 * segment)}MB", "max_wal_size": f"{max(1024, 4 * segment)}MB"}
+
+
+def _named(text: str) -> tuple[str, str]:
+    found = _SETTING.fullmatch(text)
+    if found is None:
+        raise ConfigError(f"postgres: drill.settings: {text!r} is no setting; one looks like shared_buffers=1GB")
+    return found[1], found[2].strip()

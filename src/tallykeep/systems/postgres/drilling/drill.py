@@ -1,0 +1,79 @@
+"""`drill`: restore for practice, and keep what came of it in the journal.
+
+The default is cold: from tier 2 alone, with nothing cached, and the key read anew from the recovery file, as on the
+day when everything else is lost. Where there is no tier 2 it is tier 1, and the result says so. Memory: that of a
+restore, four packs, and then of two WAL segments; PostgreSQL's own is some 200 MiB, in shared_buffers most of it.
+"""
+
+from __future__ import annotations
+
+from asyncio import timeout
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tallykeep.clock import Clock
+from tallykeep.runtime.threads import in_thread
+from tallykeep.systems.postgres.cluster import Cluster
+from tallykeep.systems.postgres.drilling import cold, scratch
+from tallykeep.systems.postgres.drilling.course import Course
+from tallykeep.systems.postgres.drilling.request import DrillRequest, Silent, Watch
+from tallykeep.systems.postgres.drilling.result import DrillResult, Ended
+from tallykeep.systems.postgres.drilling.scratch import Owner, Scratch
+from tallykeep.systems.postgres.journal import Journal
+from tallykeep.systems.postgres.settings import PostgresSettings
+from tallykeep.units import format_duration
+
+SCRATCH = "scratch"
+
+
+async def drill(
+    cluster: Cluster, settings: PostgresSettings, clock: Clock, request: DrillRequest | None = None,
+    watch: Watch | None = None,
+) -> DrillResult:  # fmt: skip
+    """Hold a drill. Leaves no process, and no file unless it is asked to; also when it is cancelled.
+
+    Raises: Conflict where a drill of this cluster goes on; ConfigError for settings that cannot be used.
+    """
+    request = request or DrillRequest()
+    limit = settings.drill.timeout
+    parent = (settings.drill.scratch or settings.archive / SCRATCH).absolute() / cluster.name
+    owner = Owner.of(settings.drill.user)
+    result = cold.begun(cluster, request.tier or settings.drill.tier, clock)
+    stage = ""
+    try:
+        async with _scratch(parent, owner, keep=request.keep) as place:
+            course = Course(cluster, settings, request, place, clock, watch or Silent(), result)
+            result.folder = str(place.folder) if request.keep else ""
+            try:
+                async with timeout(limit):
+                    await course.run()
+            finally:
+                stage = course.stage
+    except TimeoutError:
+        result.end(stage, "inconclusive", f"it was given up after {format_duration(limit)}, drill.timeout")
+    except Ended as error:
+        result.end("scratch", error.outcome, str(error))
+    result.finished = clock.time()
+    await in_thread(_keep, cluster, result)
+    return result
+
+
+@asynccontextmanager
+async def _scratch(parent: Path, owner: Owner | None, *, keep: bool) -> AsyncIterator[Scratch]:
+    """The drill's folder, made and removed in threads."""
+    context = scratch.scratch(parent, owner, keep=keep)
+    place = await in_thread(context.__enter__)
+    try:
+        yield place
+    finally:
+        await in_thread(context.__exit__, None, None, None)
+
+
+def _keep(cluster: Cluster, result: DrillResult) -> None:
+    """Put the result into the journal."""
+    cluster.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    journal = Journal(cluster.folder)
+    before = float(journal.read().drill.get("last_success", 0.0))
+    result.last_success = result.finished if result.ok else before
+    journal.drilled(result.as_json())

@@ -1,0 +1,130 @@
+"""What is asked of a restored server: collations, pg_amcheck, the user's questions. And of its files: page checksums.
+
+Source: PostgreSQL, pg_amcheck (status 2: corruption was found); pg_database.datcollversion, from 15 on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tallykeep.clock import Clock
+from tallykeep.errors import TallykeepError
+from tallykeep.runtime.processes import ManagedProcess
+from tallykeep.runtime.threads import in_thread
+from tallykeep.systems.postgres import pagesum
+from tallykeep.systems.postgres.drilling.programs import Programs
+from tallykeep.systems.postgres.drilling.result import NOT_CHECKED, Answer, DrillResult
+from tallykeep.systems.postgres.drilling.server import RestoredServer
+from tallykeep.systems.postgres.replication import Connection, ServerError
+from tallykeep.systems.postgres.settings import QuestionSettings
+
+SOUND, CORRUPT, OFF = "sound", "corrupt", "off"
+_POLL = 0.05  # seconds between two looks at pg_amcheck
+_MOST = 10  # problems that are told
+_CORRUPTION = 2  # status of pg_amcheck
+_ABSENT = re.compile(r"could not access file|could not load library|No space left|out of memory", re.IGNORECASE)
+_UNDEFINED_FILE = "58P01"
+_VERSIONED = 150_000  # the first server_version_num that remembers the collations of databases
+_COLLATIONS = (
+    "SELECT datname, datcollversion, pg_catalog.pg_database_collation_actual_version(oid) FROM pg_catalog.pg_database "
+    "WHERE datcollversion <> pg_catalog.pg_database_collation_actual_version(oid)"
+)
+
+
+async def ask_for_collations(server: RestoredServer, result: DrillResult) -> None:
+    """Say where text sorts differently here than it did on the primary: indexes then look corrupt that are not."""
+    if result.version < _VERSIONED:
+        return
+    for name, then, now in await in_thread(_rows, server, "template1", _COLLATIONS, 60.0):
+        result.open_question(
+            "amcheck", f"database {name}: text sorts by collation version {now} here and by {then} where it came from"
+        )
+
+
+async def check_indexes(
+    server: RestoredServer, programs: Programs, folder: Path, result: DrillResult, clock: Clock
+) -> None:
+    """Have pg_amcheck look at every table and B-tree of every database."""
+    if programs.amcheck is None:
+        result.open_question(
+            "amcheck",
+            f"pg_amcheck {programs.major} or newer is not installed here, so no index was checked: install the "
+            "client programs of PostgreSQL, or set drill.amcheck: false.",
+        )
+        return
+    sorted_otherwise = bool(result.unchecked)
+    status, said = await _amcheck(server, programs.amcheck, folder, clock)
+    findings = [line for line in said.splitlines() if line.strip()]
+    if status == 0:
+        result.amcheck = SOUND
+    elif status == _CORRUPTION and not sorted_otherwise and (wrong := _found(findings)):
+        result.amcheck = CORRUPT
+        for problem in wrong[:_MOST]:
+            result.problem("amcheck", f"pg_amcheck: {problem}")
+    else:
+        result.amcheck = NOT_CHECKED
+        last = " ".join(line.strip() for line in findings[-2:]) or f"it ended with status {status}"
+        result.open_question("amcheck", f"pg_amcheck could not check everything: {last}")
+
+
+async def _amcheck(server: RestoredServer, program: Path, folder: Path, clock: Clock) -> tuple[int, str]:
+    log = folder / "pg_amcheck.log"
+    argv = [str(program), "--all", "--install-missing", f"--jobs={min(4, os.cpu_count() or 1)}", "--no-password"]
+    process = ManagedProcess(argv, env=server.clients(), log=log)
+    await in_thread(process.start)
+    try:
+        while process.alive:
+            await clock.sleep(_POLL)
+    finally:
+        process.kill()
+    return process.returncode or 0, await in_thread(log.read_text, errors="replace")
+
+
+def _found(lines: Sequence[str]) -> list[str]:
+    """Findings, each with what it is about on the same line; not those for which something is missing here."""
+    found: list[str] = []
+    for line in lines:
+        if line.startswith((" ", "\t")) and found:
+            found[-1] = f"{found[-1]} {line.strip()}"
+        else:
+            found.append(line.strip())
+    return [each for each in found if not _ABSENT.search(each)]
+
+
+async def ask(
+    server: RestoredServer, questions: Sequence[QuestionSettings], result: DrillResult, seconds: float
+) -> None:
+    """Ask every question; each may take `seconds`."""
+    for question in questions:
+        name = question.name or question.sql
+        try:
+            rows = await in_thread(_rows, server, question.database, question.sql, seconds)
+            said = "NULL" if not rows or not rows[0] or rows[0][0] is None else rows[0][0]
+        except ServerError as error:
+            if error.state == _UNDEFINED_FILE:
+                result.open_question("questions", f"{name}: {error}")
+                continue
+            said = str(error)
+        except (TallykeepError, UnicodeDecodeError) as error:
+            said = str(error)
+        right = said == question.expected
+        result.answers.append(Answer(name, right, said))
+        if not right:
+            result.problem("questions", f"{name}: the answer is {said!r}, and {question.expected!r} is right")
+
+
+async def check_pages(data: Path, result: DrillResult, advance: Callable[[int], None]) -> None:
+    """Prove the checksum of every page of the stopped server, where it has them."""
+    pages, problems = await in_thread(pagesum.check_files, data, advance)
+    result.pages = pages or 0
+    result.checksums = OFF if pages is None else CORRUPT if problems else SOUND
+    for problem in problems[:_MOST]:
+        result.problem("checksums", problem)
+
+
+def _rows(server: RestoredServer, database: str, command: str, seconds: float) -> list[tuple[str | None, ...]]:
+    with Connection(server.conninfo(database), timeout=seconds) as connection:
+        return connection.execute(command)

@@ -1,0 +1,186 @@
+"""The folder of one drill: made for it, handed to the user who runs PostgreSQL, and gone afterwards.
+
+    <scratch>/<cluster>/drill.lock          held while a drill of the cluster goes on
+    <scratch>/<cluster>/drill-<8 hex>/      of the drill that has the lock; any other is a dead one's, and is removed
+    <scratch>/<cluster>/kept-<8 hex>/       what --keep has left: never removed here
+
+PostgreSQL does not run as root: there it runs as another user, who must be able to reach the folder. A Unix socket's
+path has 107 bytes at most: where the folder's is longer, the socket is in a temporary folder, whose name stands in
+`elsewhere`, for whoever has to clear up. Every call blocks.
+Source: unix(7).
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tallykeep.errors import ConfigError
+from tallykeep.systems.postgres import locks
+from tallykeep.systems.postgres.drilling.result import Ended
+from tallykeep.units import format_bytes
+
+LOCK = "drill.lock"
+_SOCKET = ".s.PGSQL.5432"
+_LONGEST = 107  # bytes of a socket's path
+_ELSEWHERE = "elsewhere"
+_MORE = 512 << 20  # bytes that recovery needs besides the backup: WAL, temporary files
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who runs PostgreSQL; nobody else than this process where it is not root."""
+
+    name: str
+    uid: int
+    gid: int
+
+    @classmethod
+    def of(cls, user: str) -> Owner | None:
+        """None where this process runs it itself. Raises: ConfigError."""
+        if os.geteuid() != 0:
+            return None
+        try:
+            found = pwd.getpwnam(user)
+        except KeyError:
+            raise ConfigError(f"postgres: drill.user: there is no user {user!r} on this machine") from None
+        if found.pw_uid == 0:
+            raise ConfigError(f"postgres: drill.user: PostgreSQL does not run as {user!r}: name another user")
+        return cls(user, found.pw_uid, found.pw_gid)
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """The folder of one drill."""
+
+    folder: Path
+    sockets: Path
+    owner: Owner | None
+
+    @property
+    def data(self) -> Path:
+        """The restored data directory."""
+        return self.folder / "data"
+
+    @property
+    def wal(self) -> Path:
+        """Where WAL is handed over."""
+        return self.folder / "wal"
+
+    @property
+    def log(self) -> Path:
+        """What PostgreSQL says."""
+        return self.folder / "postgres.log"
+
+    def tablespace(self, oid: int) -> Path:
+        """Where a tablespace is restored to."""
+        return self.folder / f"tablespace-{oid}"
+
+    def give(self, *paths: Path) -> None:
+        """Make PostgreSQL's user the owner."""
+        if self.owner is not None:
+            for path in paths:
+                os.chown(path, self.owner.uid, self.owner.gid, follow_symlinks=False)
+
+    def give_all(self, *folders: Path) -> None:
+        """The same with everything below."""
+        for folder in folders if self.owner is not None else ():
+            self.give(folder, *folder.rglob("*"))
+
+
+@contextmanager
+def scratch(parent: Path, owner: Owner | None, *, keep: bool = False) -> Iterator[Scratch]:
+    """A folder below `parent` for as long as the context lasts; what dead drills have left is removed first.
+
+    Raises: Conflict where a drill of this cluster goes on; ConfigError; Ended.
+    """
+    make(parent)
+    with locks.exclusive(parent / LOCK, "a drill of this cluster is being held"):
+        clear(parent)
+        place = _make(parent, owner, keep)
+        try:
+            yield place
+        finally:
+            remove(place.folder, files=not keep)
+
+
+def make(folder: Path) -> None:
+    """Make a folder that others may pass through. Raises: ConfigError."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        for each in reversed(missing):
+            each.mkdir(exist_ok=True)
+            each.chmod(0o711)
+    except OSError as error:
+        raise ConfigError(f"{folder}: a drill cannot restore there: {error.strerror}; give drill.scratch.") from None
+
+
+def clear(parent: Path) -> None:
+    """Remove what drills that died have left. The lock is held."""
+    for folder in parent.glob("drill-*"):
+        remove(folder)
+
+
+def remove(folder: Path, *, files: bool = True) -> None:
+    """Remove a drill's folder, and its sockets where these are elsewhere; without `files` the sockets alone."""
+    elsewhere = folder / _ELSEWHERE
+    if elsewhere.exists():
+        other = Path(elsewhere.read_text())
+        if other.name.startswith("tallykeep-"):
+            shutil.rmtree(other, ignore_errors=True)
+    if files:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_room(place: Scratch, size: int) -> None:
+    """See that `size` bytes of base backup find room. Raises: Ended, inconclusive."""
+    free, wanted = shutil.disk_usage(place.folder).free, size + size // 10 + _MORE
+    if free < wanted:
+        raise Ended(
+            "inconclusive",
+            f"{place.folder.parent}: {format_bytes(free)} are free, and the backup takes {format_bytes(wanted)} with "
+            "its WAL: make room, or give another folder as drill.scratch.",
+        )
+
+
+def _make(parent: Path, owner: Owner | None, keep: bool) -> Scratch:
+    folder = parent / f"{'kept' if keep else 'drill'}-{secrets.token_hex(4)}"
+    folder.mkdir()
+    folder.chmod(0o711)
+    place = Scratch(folder, _sockets(folder), owner)
+    for each in (place.data, place.wal, place.sockets):
+        each.mkdir(exist_ok=True, mode=0o700)
+    place.give(place.data, place.wal, place.sockets)
+    if owner is not None:
+        _check_reach(folder, owner)
+    return place
+
+
+def _sockets(folder: Path) -> Path:
+    if len(os.fsencode(folder / "s" / _SOCKET)) <= _LONGEST:
+        return folder / "s"
+    elsewhere = Path(tempfile.mkdtemp(prefix="tallykeep-"))
+    (folder / _ELSEWHERE).write_text(str(elsewhere))
+    return elsewhere
+
+
+def _check_reach(folder: Path, owner: Owner) -> None:
+    """Raises: Ended, inconclusive, where the user cannot pass."""
+    for each in folder.resolve().parents:
+        found = each.stat()
+        mode = stat.S_IMODE(found.st_mode)
+        passes = mode & stat.S_IXOTH or (found.st_uid == owner.uid and mode & stat.S_IXUSR)
+        if not passes:
+            raise Ended(
+                "inconclusive",
+                f"PostgreSQL does not run as root, and {owner.name} cannot enter {each}: chmod o+x it, or give another "
+                "folder as drill.scratch, or another user as drill.user.",
+            )
