@@ -1,0 +1,71 @@
+"""What retention did, and since when a tier can be restored, as figures.
+
+The newest moment is no figure of its own: it is now, less `tallykeep_postgres_rpo_seconds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from tallykeep.clock import Clock
+from tallykeep.errors import NotFound
+from tallykeep.metrics import Sample
+from tallykeep.runtime.threads import in_thread
+from tallykeep.systems.postgres import families
+from tallykeep.systems.postgres.cluster import Cluster, Tier
+from tallykeep.systems.postgres.journal import Journal, Retained
+from tallykeep.systems.postgres.reach import Coverage, coverage_of
+from tallykeep.systems.postgres.repository.entries import BackupEntry
+from tallykeep.systems.postgres.repository.repository import Repository
+
+
+def oldest_moment(backups: Iterable[BackupEntry], coverage: Coverage) -> float | None:
+    """Unix time since when every moment can be restored, up to where the tier stands; None where none can.
+
+    A backup from before a gap does not count, though moments between the two can be restored from it.
+    """
+    newest, found = coverage.newest, []
+    for entry in backups:
+        reach = coverage.reach(entry)
+        if newest and reach.usable and (reach.timeline, reach.end) == (newest.timeline, newest.end):
+            found.append(entry.finished)
+    return min(found, default=None)
+
+
+class RetentionCollector:
+    """Collector of one tier of one cluster."""
+
+    name = "postgres_retention"
+
+    def __init__(self, cluster: Cluster, tier: Tier, clock: Clock, interval: float = 300.0) -> None:
+        """`interval`: seconds; each time the tier's manifest is read and its WAL listed."""
+        self.target = f"{cluster.name}/{tier.number}"
+        self.interval = interval
+        self.timeout = 120.0
+        self._cluster = cluster
+        self._tier = tier
+        self._clock = clock
+
+    def verdicts(self) -> Sequence[Sample]:
+        """None: what is told here are figures."""
+        return ()
+
+    async def collect(self) -> AsyncIterator[Sample]:
+        """Look at the journal and at the tier. Raises: IntegrityError; StoreErrors."""
+        done = (await in_thread(Journal(self._cluster.folder).read)).retention.get(self._tier.number, Retained())
+        labels = {"cluster_name": self._cluster.name, "tier": self._tier.number}
+        if done.latest:
+            yield families.RETENTION_LATEST(done.latest, **labels)
+        yield families.RETENTION_REFUSED(done.refused, **labels)
+        yield families.RETENTION_BACKUPS(done.backups, **labels)
+        yield families.RETENTION_FREED(done.freed, **labels)
+        oldest = await self._oldest()
+        if oldest is not None:
+            yield families.RECOVERY_START(oldest, **labels)
+
+    async def _oldest(self) -> float | None:
+        try:
+            listed = await Repository.listed(self._tier.base, self._clock, self._tier.cipher)
+        except NotFound:  # nothing was ever kept there
+            return None
+        return oldest_moment(listed.backups.values(), await coverage_of(self._tier.wal))
