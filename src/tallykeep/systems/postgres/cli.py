@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tallykeep.systems.postgres.drilling.cli import add_drill
 from tallykeep.systems.postgres.restoring.commands import add_get_wal, add_restore
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     _add_verify(commands)
     add_restore(commands)
     add_get_wal(commands)
+    add_drill(commands)
     _add_status(commands)
     _add_key(commands)
 

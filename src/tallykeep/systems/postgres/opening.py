@@ -16,6 +16,8 @@ from tallykeep.runtime.work import Collector, Parts, Service
 from tallykeep.systems.postgres.backing_up import Watching, run_backup
 from tallykeep.systems.postgres.cluster import Cluster, clusters_of, prepare
 from tallykeep.systems.postgres.collector import WalCollector
+from tallykeep.systems.postgres.drilling.figures import DrillCollector
+from tallykeep.systems.postgres.drilling.service import drill_schedule
 from tallykeep.systems.postgres.figures import BaseCollector, WalProofCollector, WorkCollector, last_backup
 from tallykeep.systems.postgres.locks import exclusive
 from tallykeep.systems.postgres.lsn import Segment
@@ -103,6 +105,7 @@ class _Protection:
             yield WalCollector(cluster.source, self._receiver, clock, every)
         yield WorkCollector(cluster, clock, every, several=self._several)
         yield BaseCollector(cluster, clock, every)
+        yield DrillCollector(cluster, self._settings.drill.tier, every)
         yield WalProofCollector(self._verifier, cluster.name, every)
 
     def services(self) -> Iterator[Service]:
@@ -120,6 +123,8 @@ class _Protection:
                 f"backup-{cluster.name}", settings.backup.schedule, zone, clock, work=self._back_up,
                 last=last_backup(cluster, clock), turn=self._turns.backup, at_once=True,
             )  # fmt: skip
+        if settings.drill.schedule:
+            yield drill_schedule(cluster, settings, clock, self._turns.drill)
 
     async def _back_up(self) -> None:
         """A base backup, once WAL arrives: without its WAL it would be worth nothing."""

@@ -9,7 +9,6 @@ from tallykeep.clock import Clock
 from tallykeep.errors import Unavailable
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.cluster import Cluster
-from tallykeep.systems.postgres.drilling.drill import drill
 from tallykeep.systems.postgres.drilling.result import DrillResult
 from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.scheduling import Schedule
@@ -27,6 +26,10 @@ def drill_schedule(cluster: Cluster, settings: PostgresSettings, clock: Clock, t
         return float(found) if found else None
 
     async def work() -> None:
+        from tallykeep.systems.postgres.drilling.drill import (
+            drill,
+        )  # with numpy, which a server need not hold till then
+
         _tell(await drill(cluster, settings, clock))
 
     return Schedule(
