@@ -11,7 +11,7 @@ from tests.support.postgres_wal import KEY, Receiving, lsn_of, place, primary, r
 
 from tallykeep.clock import SystemClock
 from tallykeep.errors import IntegrityError, Unreachable
-from tallykeep.metrics import Book
+from tallykeep.metrics import Book, Distribution
 from tallykeep.systems.postgres import families
 from tallykeep.systems.postgres.archive import Archive
 from tallykeep.systems.postgres.cipher import Cipher
@@ -78,6 +78,7 @@ async def test_the_service_counts_what_is_on_disk_and_an_idle_database_is_not_be
         collector = WalCollector(source, receiver, clock)
         figures = {sample.family: sample.value async for sample in collector.collect()}
         assert figures[families.RPO_BYTES] == 0 and figures[families.RPO_SECONDS] == 0
+        assert figures[families.WAL_RANGE_END] == lsn_of(server) > float(figures[families.WAL_RANGE_START])  # type: ignore[arg-type]
         assert figures[families.WAL_GAPS] == 0 and families.SLOT_RETAINED in figures
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -93,6 +94,8 @@ async def test_the_service_counts_what_is_on_disk_and_an_idle_database_is_not_be
     stored = Archive(tmp_path / "main", Cipher.from_key(KEY)).segments()
     counted = {sample.family: sample.value for sample in book.read()}
     assert counted[families.WAL_WRITTEN] == sum(one.complete for one in stored) > 0
+    flushes = counted[families.WAL_FLUSH]
+    assert isinstance(flushes, Distribution) and sum(flushes.counts) > 0 and flushes.total > 0
     headers = sum(64 + (52 if one.complete else 0) for one in stored)
     assert counted[families.WAL_WRITTEN_SIZE] == sum(one.size for one in stored) - headers
 

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,6 +41,9 @@ class Figures:
 
     def stored(self, size: int) -> None:
         """`size` bytes of blocks were written."""
+
+    def flushed(self, seconds: float) -> None:
+        """What had arrived was made durable, and that took so long."""
 
     def completed(self, segment: Segment) -> None:
         """A segment is complete and durable."""
@@ -124,8 +128,10 @@ class Archiver:
     def flush(self) -> LSN:
         """Make everything that was taken durable; `durable`. Raises: Malformed; Unavailable."""
         self._write()
-        if self._part is not None:
+        if self._part is not None and self.durable != self.position:
+            started = time.perf_counter()
             self._part.sync()
+            self._figures.flushed(time.perf_counter() - started)
         self.durable = self.position
         return self.durable
 

@@ -41,12 +41,15 @@ class WalCollector:
     async def collect(self) -> AsyncIterator[Sample]:
         """Ask the primary, and look at the archive."""
         state = await in_thread(self._look)
-        missing = await in_thread(missing_wal, Archive(self._receiver.folder, self._receiver.cipher))
+        missing, reach = await in_thread(held_wal, Archive(self._receiver.folder, self._receiver.cipher))
         seconds = self._lag.look(self._clock.monotonic(), state.lsn, self._receiver.durable)
         labels = {"cluster_name": self.target}
         yield families.RPO_BYTES(self._lag.bytes, **labels, tier=TIER_1)
         yield families.RPO_SECONDS(seconds, **labels, tier=TIER_1)
         yield families.WAL_GAPS(len(missing), **labels, tier=TIER_1)
+        if reach is not None:
+            yield families.WAL_RANGE_START(reach.start, **labels, tier=TIER_1)
+            yield families.WAL_RANGE_END(reach.end, **labels, tier=TIER_1)
         if state.retained is not None:
             yield families.SLOT_RETAINED(state.retained, **labels)
         if state.slot is not None and state.slot.safe is not None:
@@ -57,8 +60,11 @@ class WalCollector:
             return slot.look(connection, self._source.slot)
 
 
-def missing_wal(archive: Archive) -> list[coverage.Gap]:
-    """Gaps along the line to the newest timeline. Blocks."""
+def held_wal(archive: Archive) -> tuple[list[coverage.Gap], coverage.Range | None]:
+    """Gaps along the line to the newest timeline, and the stretch that reaches its end. Blocks."""
     held = archive.held()
     last = coverage.newest(held)
-    return [] if last is None else coverage.gaps(held, archive.history(last.timeline))
+    if last is None:
+        return [], None
+    history = archive.history(last.timeline)
+    return coverage.gaps(held, history), coverage.reach(held, history)

@@ -67,6 +67,11 @@ def ranges(held: Iterable[Held], history: History) -> list[Range]:
     return found
 
 
+def reach(held: Sequence[Held], history: History) -> Range | None:
+    """The newest stretch that can be recovered along that line."""
+    return max(ranges(held, history), default=None)
+
+
 def gaps(held: Iterable[Held], history: History) -> list[Gap]:
     """Holes between the first and the last that is held along that line."""
     parts = ranges(held, history)

@@ -282,6 +282,22 @@ RETENTION_FREED = Family(
     "tallykeep_postgres_retention_freed_bytes_total", Kind.COUNTER, BYTES, _TIER,
     "Bytes of base backups and WAL that retention has deleted.",
 )  # fmt: skip
+# WAL as it arrives, and what is held of it.
+
+WAL_FLUSH = Family(
+    "tallykeep_postgres_wal_flush_seconds", Kind.HISTOGRAM, SECONDS, _CLUSTER,
+    "How long it took to make received WAL durable: what a synchronous commit waits for besides the network.",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0),
+)  # fmt: skip
+WAL_RANGE_START = Family(
+    "tallykeep_postgres_wal_range_start_position_bytes", Kind.GAUGE, BYTES, _TIER,
+    "Position in WAL (the LSN as a number) from which on the tier holds all of it without a gap: a base backup that "
+    "began there or later can be recovered to any moment since.",
+)  # fmt: skip
+WAL_RANGE_END = Family(
+    "tallykeep_postgres_wal_range_end_position_bytes", Kind.GAUGE, BYTES, _TIER,
+    "Position in WAL (the LSN as a number) up to which the tier holds it: how far a recovery comes.",
+)  # fmt: skip
 
 FAMILIES = (
     *PUBLISHED,
@@ -308,6 +324,9 @@ FAMILIES = (
     RETENTION_REFUSED,
     RETENTION_BACKUPS,
     RETENTION_FREED,
+    WAL_FLUSH,
+    WAL_RANGE_START,
+    WAL_RANGE_END,
 )
 
 

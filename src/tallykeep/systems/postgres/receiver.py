@@ -31,10 +31,14 @@ class _Counted(Figures):
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
+        self._written = receiver.book.adder(families.WAL_WRITTEN_SIZE, cluster_name=receiver.cluster)
+        self._flushes = receiver.book.observer(families.WAL_FLUSH, cluster_name=receiver.cluster)
 
     def stored(self, size: int) -> None:
-        receiver = self._receiver
-        receiver.book.add(families.WAL_WRITTEN_SIZE, size, cluster_name=receiver.cluster)
+        self._written(size)
+
+    def flushed(self, seconds: float) -> None:
+        self._flushes(seconds)
 
     def completed(self, segment: Segment) -> None:
         receiver = self._receiver
@@ -59,7 +63,7 @@ class Receiver:
         self._archiver: Archiver | None = None
         self._last = LSN(0)
         self._session: Session | None = None
-        book.add(families.WAL_WRITTEN_SIZE, 0, cluster_name=self.cluster)
+        self._counted = _Counted(self)
         book.add(families.WAL_WRITTEN, 0, cluster_name=self.cluster)
 
     @property
@@ -88,7 +92,7 @@ class Receiver:
                 stop.close()
 
     def _work(self, stop: Stop) -> None:
-        archiver = Archiver(self.folder, self.cipher, _Counted(self))
+        archiver = Archiver(self.folder, self.cipher, self._counted)
         self._archiver = archiver
         for problem in archiver.damage():
             _log.warning("%s; it is streamed again from there", problem)

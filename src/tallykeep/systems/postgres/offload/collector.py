@@ -46,6 +46,9 @@ class Tier2Collector:
             return
         history = await in_thread(standing.cluster.archive.history, standing.timeline)
         yield families.WAL_GAPS(standing.gaps(history), cluster_name=name, tier=TIER_2)
+        if (reach := standing.reach(history)) is not None:
+            yield families.WAL_RANGE_START(reach.start, cluster_name=name, tier=TIER_2)
+            yield families.WAL_RANGE_END(reach.end, cluster_name=name, tier=TIER_2)
         if standing.cluster.conninfo:
             primary = await in_thread(self._primary)
             seconds = self._lag.look(self._clock.monotonic(), primary, position)

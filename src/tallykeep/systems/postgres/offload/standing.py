@@ -84,8 +84,14 @@ class Standing:
 
     def gaps(self, history: History) -> int:
         """Stretches that are missing inside what tier 2 holds."""
-        held = [] if self.remote is None else stretches(self.remote.held())
-        return len(coverage.gaps(held, history))
+        return len(coverage.gaps(self._held(), history))
+
+    def reach(self, history: History) -> coverage.Range | None:
+        """The newest stretch that tier 2 holds without a gap."""
+        return coverage.reach(self._held(), history)
+
+    def _held(self) -> list[coverage.Held]:
+        return [] if self.remote is None else stretches(self.remote.held())
 
     @property
     def timeline(self) -> int:
