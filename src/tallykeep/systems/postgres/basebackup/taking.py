@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from tarfile import TarInfo
 from typing import NamedTuple
 
@@ -69,15 +68,16 @@ def _close(reader: TarReader | None) -> None:
         reader.close()
 
 
-@dataclass(slots=True)
 class _Cutter:
-    """Cuts files into chunks."""
+    """Cuts files into chunks. Each piece is copied once, to its place in the chunk."""
 
-    filler: Filler
-    advance: Advance
-    prefix: str = ""
-    files: list[BackupFile] = field(default_factory=list)
-    _buffer: bytearray = field(default_factory=bytearray)
+    def __init__(self, filler: Filler, advance: Advance) -> None:
+        self.prefix = ""
+        self.files: list[BackupFile] = []
+        self._filler = filler
+        self._advance = advance
+        self._chunk = memoryview(filler.room())
+        self._held = 0  # bytes of the chunk
 
     def begin(self, member: TarInfo) -> None:
         name = member.name.removeprefix("./").rstrip("/")
@@ -89,20 +89,28 @@ class _Cutter:
         self.files.append(file)
 
     def data(self, data: memoryview) -> None:
-        buffer, size = self._buffer, len(data)
+        held, size = self._held, len(data)
+        if held + size >= SIZE:
+            data = self._full(data)
+            held = 0
+        self._chunk[held : held + len(data)] = data
+        self._held = held + len(data)
         self.files[-1].size += size
-        while len(data):
-            piece = data[: SIZE - len(buffer)]
-            buffer += piece
-            data = data[len(piece) :]
-            if len(buffer) == SIZE:
-                self._cut()
-        self.advance(size)
+        self._advance(size)
 
     def end(self) -> None:
-        if self._buffer:
+        if self._held:
             self._cut()
 
+    def _full(self, data: memoryview) -> memoryview:
+        """Cut as many chunks as can be filled; what is left."""
+        while self._held + len(data) >= SIZE:
+            room = SIZE - self._held
+            self._chunk[self._held :] = data[:room]
+            self._held, data = SIZE, data[room:]
+            self._cut()
+        return data
+
     def _cut(self) -> None:
-        self.filler.put(bytes(self._buffer), self.files[-1].chunks)
-        self._buffer.clear()
+        self._filler.put(self._chunk[: self._held], self.files[-1].chunks)
+        self._chunk, self._held = memoryview(self._filler.room()), 0

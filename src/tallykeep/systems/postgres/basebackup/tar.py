@@ -39,6 +39,10 @@ class TarReader:
     def feed(self, data: bytes | memoryview) -> None:
         """The next piece of the archive. Raises: Malformed."""
         view = memoryview(data)
+        if len(view) < self._left:  # nearly always: the whole piece belongs to one file
+            self._left -= len(view)
+            self._to.data(view)
+            return
         while len(view):
             if self._inside:
                 view = self._content(view)

@@ -40,10 +40,10 @@ class Frames:
         """What names the chunk."""
         return (blake3(chunk, key=self._key) if self._key else blake3(chunk)).digest()
 
-    def frame(self, id: bytes, chunk: bytes) -> bytes:
+    def frame(self, id: bytes, chunk: bytes | memoryview) -> bytes:
         """What a pack holds of the chunk."""
         packed = zstandard.ZstdCompressor(level=self._level, write_content_size=False).compress(chunk)
-        kind, body = (_ZSTD, packed) if len(packed) < len(chunk) else (_RAW, chunk)
+        kind, body = (_ZSTD, packed) if len(packed) < len(chunk) else (_RAW, bytes(chunk))
         frame = bytes((kind,)) + len(chunk).to_bytes(3, "little") + body
         return self._cipher.seal(frame, id) if self._cipher else frame
 

@@ -1,6 +1,7 @@
 """Chunks into packs: hashed, compressed and sealed on threads, stored while more come.
 
-Memory: at most 64 MiB of chunks that wait, and four packs on their way to the store, 16 MiB each.
+Memory: at most 16 MiB of chunks that wait, in rooms that are used again, and four packs of 16 MiB each on their way to
+the store.
 Durable in this order: packs, their index, the record that names the index. What a writer that died has left behind is
 named by nothing, but for the packs of earlier records: those the next backup finds and need not store again.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -22,7 +24,7 @@ from tallykeep.systems.postgres.repository.entries import PacksEntry
 from tallykeep.systems.postgres.repository.pack import SIZE, Pack, PackBuilder, encode_index
 from tallykeep.systems.postgres.repository.repository import Repository
 
-_WAITING = (64 << 20) // CHUNK
+_WAITING = (16 << 20) // CHUNK  # more would only be cold by the time it is hashed
 _UNDER_WAY = 4  # packs
 PACKS_IN_AN_INDEX = 64
 FOLDER = "indexes/"
@@ -45,9 +47,19 @@ class Filler:
         self._claimed: set[bytes] = set()  # chunks of this run that no record names yet
         self._uploads: list[Future[Pack]] = []
         self._durable: list[Pack] = []
+        self._free: deque[bytearray] = deque()
 
-    def put(self, chunk: bytes, ids: list[bytes]) -> None:
+    def room(self) -> bytearray:
+        """Room for a chunk, to be filled and put: used again afterwards, since new memory costs as much as a copy."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return bytearray(CHUNK)
+
+    def put(self, chunk: bytes | memoryview, ids: list[bytes]) -> None:
         """Append the chunk's id to `ids`, empty until it is known, at the latest when `finish` returns.
+
+        A chunk in a room is the filler's from now on.
 
         Blocks while too much waits. Raises: what making or storing an earlier chunk raised; Stopped.
         """
@@ -79,15 +91,17 @@ class Filler:
         for upload in self._uploads:
             upload.cancel()
 
-    def _work(self, chunk: bytes, ids: list[bytes], position: int) -> None:
+    def _work(self, chunk: bytes | memoryview, ids: list[bytes], position: int) -> None:
         try:
             ids[position] = self._chunk(chunk)
+            if isinstance(chunk, memoryview) and isinstance(chunk.obj, bytearray):
+                self._free.append(chunk.obj)
         except Exception as error:
             self.fail(error)
         finally:
             self._waiting.release()
 
-    def _chunk(self, chunk: bytes) -> bytes:
+    def _chunk(self, chunk: bytes | memoryview) -> bytes:
         frames = self._repository.frames
         id = frames.id_of(chunk)
         with self._lock:
