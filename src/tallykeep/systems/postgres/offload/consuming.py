@@ -27,6 +27,7 @@ from tallykeep.systems.postgres.settings import QueueSettings
 _HINTS = 1000
 _TAKE = 20.0  # seconds that a question for the next message stays open
 _HEARTBEAT = ACK_WAIT / 3
+_STARTING = 5.0  # seconds in which nobody wonders that there is no queue yet
 _log = logging.getLogger(__name__)
 
 
@@ -52,7 +53,7 @@ class QueueService:
     async def run(self) -> None:
         """Serve until cancelled; a queue that is down is waited for."""
         self._loop = asyncio.get_running_loop()
-        backoff = Backoff(0.5, 15.0)
+        backoff, began = Backoff(0.5, 15.0), self._clock.monotonic()
         while True:
             try:
                 address = await in_thread(self._address)
@@ -61,7 +62,8 @@ class QueueService:
                     backoff.reset()
                     await self._serve(queue)
             except TallykeepError as error:
-                self._tell(str(error), f"{error} WAL and base backups are copied without it meanwhile.")
+                if self._clock.monotonic() - began > _STARTING:
+                    self._tell(str(error), f"{error} WAL and base backups are copied without it meanwhile.")
             self._drop_hints()
             await self._clock.sleep(backoff.delay())
 

@@ -40,11 +40,11 @@ class RemoteHeld:
 
     def end(self, segment: Segment) -> LSN:
         """The first position of a segment that is not held."""
-        return (
-            segment.end
-            if segment in self.segments
-            else LSN(segment.start + max(self.parts.get(segment, ()), default=0))
-        )
+        return segment.end if segment in self.segments else self.part_end(segment)
+
+    def part_end(self, segment: Segment) -> LSN:
+        """The same by what was copied before it was complete."""
+        return LSN(segment.start + max(self.parts.get(segment, ()), default=0))
 
 
 async def listed(store: Store, segment_size: int) -> RemoteHeld:

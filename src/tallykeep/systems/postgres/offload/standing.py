@@ -80,7 +80,7 @@ class Standing:
         if self.remote is None or not (self.remote.segments or self.remote.parts):
             return None
         newest = max([*self.remote.segments, *self.remote.parts])
-        return min([self.remote.end(newest), *map(self.remote.end, self.lacking)])
+        return min([self.remote.end(newest), *map(self.remote.part_end, self.lacking)])
 
     def gaps(self, history: History) -> int:
         """Stretches that are missing inside what tier 2 holds."""
