@@ -76,6 +76,12 @@ def add_restore(commands: SubParsers) -> None:
         help="new place of a tablespace",
     )
     parser.add_argument("--owner", default="", metavar="USER", help="user that runs PostgreSQL, where root restores")
+    parser.add_argument(
+        "--program",
+        default="",
+        metavar="COMMAND",
+        help="how PostgreSQL's user runs tallykeep (default: as it is run now)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="the result as JSON")

@@ -6,6 +6,7 @@ one, everything that is held is recovered.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.units import format_timestamp
 
 LATEST = "latest"
+PROGRAM = (sys.executable, "-P", "-m", "tallykeep")  # -P: never modules of the data directory
 ACTIONS = ("promote", "pause", "shutdown")
 
 
@@ -35,6 +37,7 @@ class RestoreRequest:
     standby: bool = False  # it stays in recovery and asks for more WAL for ever
     owner: str = ""  # user that owns the files, where root restores
     get_wal: Sequence[str] = ()  # options of `tallykeep postgres get-wal`: --config FILE and the like
+    program: Sequence[str] = PROGRAM  # how PostgreSQL's user runs tallykeep
 
     def __post_init__(self) -> None:
         asked = [self.time is not None, self.lsn is not None, bool(self.name), self.immediate]

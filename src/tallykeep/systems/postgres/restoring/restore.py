@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import pwd
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,7 +31,6 @@ from tallykeep.systems.postgres.restoring.tail import Tail, look
 from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
 
 __all__ = ["Plan", "RestoreRequest", "Restored", "plan", "restore"]
-_PROGRAM = (sys.executable, "-P", "-m", "tallykeep", "postgres", "get-wal")  # -P: never modules of the data directory
 _log = logging.getLogger(__name__)
 
 
@@ -91,7 +89,7 @@ async def restore(cluster: Cluster, plan: Plan, clock: Clock, advance: Advance =
     """
     since, request = clock.monotonic(), plan.request
     owner, notes = await in_thread(_owner, request.owner), list(plan.notes)
-    command = (*_PROGRAM, *_options(cluster, plan))
+    command = (*request.program, "postgres", "get-wal", *_options(cluster, plan))
     how = Recovery(request, plan.timeline, command)
     try:
         files = await put(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -13,7 +14,7 @@ from tallykeep.clock import SystemClock
 from tallykeep.runtime.progress import progress
 from tallykeep.runtime.signals import stop_requested
 from tallykeep.systems.postgres.restoring.choice_of_cluster import cluster_of, options_of, tiers_of
-from tallykeep.systems.postgres.restoring.request import RestoreRequest, told
+from tallykeep.systems.postgres.restoring.request import PROGRAM, RestoreRequest, told
 from tallykeep.systems.postgres.restoring.restore import Plan, Restored, plan, restore
 from tallykeep.units import format_bytes, format_duration
 
@@ -76,6 +77,7 @@ def request_of(args: argparse.Namespace) -> RestoreRequest:
     return RestoreRequest(
         args.to.absolute(), args.backup, args.time, args.lsn, args.name, args.immediate, args.timeline, tiers_of(args),
         dict(args.tablespace), args.target_action, args.standby, args.owner, options_of(args),
+        shlex.split(args.program) or PROGRAM,
     )  # fmt: skip
 
 
