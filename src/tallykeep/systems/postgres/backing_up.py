@@ -14,19 +14,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tallykeep.clock import Clock
-from tallykeep.errors import RestoreError, TallykeepError
+from tallykeep.errors import IntegrityError, RestoreError, TallykeepError
 from tallykeep.runtime.threads import in_thread
 from tallykeep.runtime.tracing import tracer
 from tallykeep.systems.postgres.archiver import LOCK
 from tallykeep.systems.postgres.basebackup.backup import BackupRequest, back_up
 from tallykeep.systems.postgres.basebackup.protocol import Begun
-from tallykeep.systems.postgres.cluster import Cluster
-from tallykeep.systems.postgres.journal import Entries, Journal
+from tallykeep.systems.postgres.cluster import TIER_1, Cluster
+from tallykeep.systems.postgres.journal import Entries, Journal, Verified
 from tallykeep.systems.postgres.locks import BACKUP, exclusive, is_held, writing
 from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.reach import coverage_of
 from tallykeep.systems.postgres.repository.chunk import Frames
-from tallykeep.systems.postgres.repository.entries import BackupEntry
+from tallykeep.systems.postgres.repository.entries import BackupEntry, VerifiedEntry
+from tallykeep.systems.postgres.retention.service import maintain
 from tallykeep.systems.postgres.settings import PostgresSettings
 from tallykeep.units import format_timestamp
 
@@ -70,7 +71,9 @@ async def run_backup(
                 entry = await _backup(cluster, settings, clock, name, watching)
                 await in_thread(_succeeded, journal, clock.time(), clock.monotonic() - since)
                 await watching.done(cluster, entry)
-                await _maintain(cluster, settings, clock, watching)
+                with _tracer.span("backup_maintenance", {"backup.name": name, "cluster_name": cluster.name}):
+                    watching.stage("retention")
+                    await maintain(cluster, settings, clock)
         except Exception as error:
             await in_thread(_failed, journal, clock.time(), clock.monotonic() - since, str(error))
             raise
@@ -91,7 +94,7 @@ async def _backup(
     if settings.backup.verify:
         with _tracer.span("backup_verify", attributes):
             watching.stage("verifying")
-            await _verify(cluster, entry, clock, watching)
+            await _verify(cluster, entry, clock)
     return entry
 
 
@@ -138,37 +141,48 @@ def _without_wal(cluster: Cluster, entry: BackupEntry, why: str) -> RestoreError
     )
 
 
-async def _verify(cluster: Cluster, entry: BackupEntry, clock: Clock, watching: Watching) -> None:
-    """Read it back. Raises: IntegrityError with what was found wrong first."""
-    return
+async def _verify(cluster: Cluster, entry: BackupEntry, clock: Clock) -> None:
+    """Read it back. Raises: IntegrityError with what was found wrong first; StoreErrors."""
+    from tallykeep.systems.postgres.verifying.verify import verify_backup  # numpy with it
+
+    journal, tier = Journal(cluster.folder), cluster.tier1
+    await in_thread(_count, journal, "verifications")
+    verdict = await verify_backup(tier, await tier.repository(clock), entry, clock=clock)
+    problem = next(iter(verdict.problems), "")
+    async with writing(cluster, tier, clock) as repository:
+        await repository.commit([VerifiedEntry(entry.id, round(clock.time(), 3), verdict.sound, problem)])
+    if verdict.sound:
+        await in_thread(journal.change, _read_back)
+        return
+    await in_thread(_count, journal, "verification_failures")
+    await in_thread(journal.verified, tier.number, round(clock.time(), 3), problem)
+    raise IntegrityError(f"{cluster.name}: the backup {entry.name} is not what was sent: {problem}")
 
 
-async def _maintain(cluster: Cluster, settings: PostgresSettings, clock: Clock, watching: Watching) -> None:
-    """Let go of what retention keeps no longer."""
-    return
+def _read_back(entries: Entries) -> Entries:
+    """One backup was sound: counted, while what was found of others stays as it is."""
+    before = entries.verified.get(TIER_1, Verified())
+    return replace(entries, verified={**entries.verified, TIER_1: replace(before, successes=before.successes + 1)})
 
 
 def _succeeded(journal: Journal, now: float, seconds: float) -> None:
-    _count(
-        journal, ("successes",), latest_completion=round(now, 3), latest_duration=round(seconds, 3), problem=""
-    )  # fmt: skip
+    done = round(now, 3)
+    _count(journal, "successes", latest_completion=done, latest_duration=round(seconds, 3), problem="")
 
 
 def _failed(journal: Journal, now: float, seconds: float, problem: str) -> None:
+    done = round(now, 3)
     try:
-        _count(
-            journal, ("failures",), latest_failure=round(now, 3), latest_duration=round(seconds, 3), problem=problem
-        )  # fmt: skip
+        _count(journal, "failures", latest_failure=done, latest_duration=round(seconds, 3), problem=problem)
     except (TallykeepError, OSError) as error:
         _log.error("the failed backup is not written down: %s", error)
 
 
-def _count(journal: Journal, counters: tuple[str, ...], **changes: Any) -> None:
-    """One more of each of these, and other fields set."""
+def _count(journal: Journal, counter: str, **changes: Any) -> None:
+    """One more of these, and other fields set."""
 
     def to(entries: Entries) -> Entries:
-        backups = entries.backups
-        more = {counter: getattr(backups, counter) + 1 for counter in counters}
-        return replace(entries, backups=replace(backups, **more, **changes))
+        more = {counter: getattr(entries.backups, counter) + 1}
+        return replace(entries, backups=replace(entries.backups, **more, **changes))
 
     journal.change(to)

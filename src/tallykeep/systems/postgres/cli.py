@@ -41,6 +41,10 @@ _VERIFY = f"""
 Read every byte of base backups and of the WAL that they need: hashes, seals, page checksums, PostgreSQL's own
 manifest. Any byte that was changed is found and named.
 {_SETTINGS}"""
+_QUEUE = f"""
+The queue between local disk and object storage. It is a hint and no more: what is missing in tier 2 is found by
+comparing the two, and queued again. What failed too often waits here for `retry`.
+{_SETTINGS}"""
 _LOOK = f"""
 Is everything protected? Whether WAL is streaming, what would be lost now, by tier, which moments can be recovered, the
 last backup, verification and drill. Asks the primary and looks at the tiers itself; what cannot be told is unknown.
@@ -53,6 +57,8 @@ key_file, and keep a copy where the backups are not: without the key nobody can 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the commands to `parser`."""
+    from tallykeep.systems.postgres.retention.commands import add_retention
+
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_server(commands)
     _add_backup(commands)
@@ -61,6 +67,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_restore(commands)
     add_get_wal(commands)
     add_drill(commands)
+    add_retention(commands)
+    _add_queue(commands)
     _add_status(commands)
     _add_key(commands)
 
@@ -97,6 +105,17 @@ def _add_verify(commands: SubParsers) -> None:
     common(parser, "commands:run_verify")
     _tier(parser)
     _quiet(parser)
+
+
+def _add_queue(commands: SubParsers) -> None:
+    parser = command(commands, "queue", "what waits to go to tier 2, and what could not", _QUEUE)
+    inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    status = command(inner, "status", "how much waits", _QUEUE)
+    failed = command(inner, "list-failed", "what was given up, and why", _QUEUE)
+    again = command(inner, "retry", "queue what was given up once more", _QUEUE)
+    again.add_argument("ids", nargs="*", metavar="ID", help="as list-failed tells them (default: all)")
+    for each, run in ((status, "run_status"), (failed, "run_list_failed"), (again, "run_retry")):
+        common(each, f"queue_commands:{run}")
 
 
 def _add_status(commands: SubParsers) -> None:

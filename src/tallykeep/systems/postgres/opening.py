@@ -10,8 +10,10 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from tallykeep.errors import ConfigError
+from tallykeep.runtime.threads import in_thread
 from tallykeep.runtime.work import Collector, Parts, Service
 from tallykeep.systems.postgres.backing_up import Watching, run_backup
 from tallykeep.systems.postgres.cluster import Cluster, clusters_of, prepare
@@ -19,10 +21,13 @@ from tallykeep.systems.postgres.collector import WalCollector
 from tallykeep.systems.postgres.drilling.figures import DrillCollector
 from tallykeep.systems.postgres.drilling.service import drill_schedule
 from tallykeep.systems.postgres.figures import BaseCollector, WalProofCollector, WorkCollector, last_backup
+from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.locks import exclusive
-from tallykeep.systems.postgres.lsn import Segment
+from tallykeep.systems.postgres.offload.offload import Offload
 from tallykeep.systems.postgres.receiver import Receiver
 from tallykeep.systems.postgres.repository.entries import BackupEntry
+from tallykeep.systems.postgres.retention.figures import RetentionCollector
+from tallykeep.systems.postgres.retention.service import RetentionService
 from tallykeep.systems.postgres.scheduling import Schedule
 from tallykeep.systems.postgres.settings import PostgresSettings
 from tallykeep.systems.postgres.verifier import Verifier
@@ -47,12 +52,15 @@ async def open_postgres(settings: PostgresSettings, tools: Tools) -> AsyncIterat
             stack.push_async_callback(cluster.close)
             await prepare(cluster)
             stack.enter_context(exclusive(cluster.folder / SERVER, f"cluster {cluster.name} is protected"))
-        turns = _Turns()
-        protections = [_Protection(cluster, settings, tools, turns, several=len(clusters) > 1) for cluster in clusters]
+        offload = Offload(clusters, settings, tools.book, tools.clock)
+        turns, several = _Turns(), len(clusters) > 1
+        work = [_Protection(cluster, settings, tools, offload, turns, several=several) for cluster in clusters]
+        collectors = [found for protection in work for found in protection.collectors()]
+        services = [found for protection in work for found in protection.services()]
+        retention = RetentionService(clusters, settings, tools.clock)
         yield Parts(
-            collectors=tuple(found for protection in protections for found in protection.collectors()),
-            services=tuple(found for protection in protections for found in protection.services()),
-        )
+            collectors=(*collectors, *offload.collectors), services=(*services, *offload.services, retention)
+        )  # fmt: skip
 
 
 def check_postgres(settings: PostgresSettings) -> None:
@@ -85,17 +93,19 @@ class _Protection:
     """One cluster and what is put to work on it."""
 
     def __init__(
-        self, cluster: Cluster, settings: PostgresSettings, tools: Tools, turns: _Turns, *, several: bool
-    ) -> None:
+        self, cluster: Cluster, settings: PostgresSettings, tools: Tools, offload: Offload, turns: _Turns, *,
+        several: bool,
+    ) -> None:  # fmt: skip
         self._cluster = cluster
         self._settings = settings
         self._tools = tools
+        self._offload = offload
         self._turns = turns
         self._several = several
         self._receiver: Receiver | None = None
         if cluster.conninfo:
             self._receiver = Receiver(cluster.source, cluster.folder, cluster.cipher, tools.book, tools.clock)
-            self._receiver.on_complete = self._completed
+            self._receiver.on_complete = partial(offload.segment_done, cluster)
         self._verifier = Verifier(cluster.name, cluster.archive, tools.clock)
 
     def collectors(self) -> Iterator[Collector]:
@@ -107,6 +117,9 @@ class _Protection:
         yield BaseCollector(cluster, clock, every)
         yield DrillCollector(cluster, self._settings.drill.tier, every)
         yield WalProofCollector(self._verifier, cluster.name, every)
+        yield DrillCollector(cluster, self._settings.drill.tier, every)
+        for tier in cluster.tiers:
+            yield RetentionCollector(cluster, tier, clock)
 
     def services(self) -> Iterator[Service]:
         """Its receiver first."""
@@ -126,6 +139,14 @@ class _Protection:
         if settings.drill.schedule:
             yield drill_schedule(cluster, settings, clock, self._turns.drill)
 
+        if settings.verify.schedule:
+            yield Schedule(
+                f"verify-{cluster.name}", settings.verify.schedule, zone, clock, work=self._verify,
+                last=self._last_verified, turn=self._turns.verify,
+            )  # fmt: skip
+        if settings.drill.schedule:
+            yield drill_schedule(cluster, settings, clock, self._turns.drill)
+
     async def _back_up(self) -> None:
         """A base backup, once WAL arrives: without its WAL it would be worth nothing."""
         clock, deadline = self._tools.clock, self._tools.clock.monotonic() + _READY
@@ -135,7 +156,21 @@ class _Protection:
         _log.info("%s: base backup %s taken: %d bytes", self._cluster.name, entry.name, entry.raw)
 
     async def _backed_up(self, cluster: Cluster, entry: BackupEntry) -> None:
-        """A backup is complete."""
+        self._offload.backup_done(cluster, entry.id)
 
-    def _completed(self, segment: Segment) -> None:
-        """A segment is complete. Called in the receiver's thread."""
+    async def _verify(self) -> None:
+        """Every byte of every tier."""
+        from tallykeep.systems.postgres.verifying.verify import verify_tier  # numpy with it
+
+        for tier in self._cluster.tiers:
+            verdicts = await verify_tier(self._cluster, tier, self._tools.clock)
+            for verdict in verdicts:
+                for problem in verdict.problems:
+                    _log.error("%s: tier %s: %s", self._cluster.name, tier.number, problem)
+            _log.info("%s: tier %s was read, every byte: %d backups", self._cluster.name, tier.number, len(verdicts))
+
+    async def _last_verified(self) -> float | None:
+        """When every tier had been read; None where one never was."""
+        found = (await in_thread(Journal(self._cluster.folder).read)).verified
+        latest = [found[tier.number].latest if tier.number in found else 0.0 for tier in self._cluster.tiers]
+        return min(latest) or None

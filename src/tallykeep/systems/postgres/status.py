@@ -44,6 +44,7 @@ class TierStatus:
     gaps: tuple[Gap, ...] = ()
     newest: Listed | None = None  # backup
     backups: int | None = None  # None: unknown
+    damaged: tuple[Listed, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -95,6 +96,7 @@ class Status:
         verified = {
             tier: {"time": found.latest, "sound": found.sound, "problem": found.problem or None}
             for tier, found in self.journal.verified.items()
+            if found.latest
         }
         return {
             "cluster": self.cluster, "ok": not (self.problems or self.unknown), "problems": self.problems,
@@ -125,6 +127,8 @@ class Status:
         if self.backing_up:
             yield "  a base backup is being taken"
         for tier, found in self.journal.verified.items():
+            if not found.latest:
+                continue
             verdict = "sound" if found.sound else f"DAMAGED: {found.problem}"
             yield f"  tier {tier} verified {_ago(now, found.latest)}: {verdict}"
         drill = self.journal.drill
@@ -206,6 +210,7 @@ async def _look(cluster: Cluster, tier: Tier, status: Status, clock: Clock) -> N
         None if status.primary is None else max(0, status.primary - (newest.end if newest else 0)),
         tuple(coverage.ranges()), missing, max(listed.backups, key=lambda one: one.entry.started, default=None),
         None if listed.problem else len(listed.backups),
+        tuple(one for one in listed.backups if one.verified is not None and not one.verified.sound),
     ))  # fmt: skip
 
 
@@ -220,13 +225,15 @@ def _judge(status: Status, now: float) -> None:
             wrong.append(f"{name}: is {format_bytes(tier.behind)} of WAL behind the primary")
         if tier.backups == 0:
             wrong.append(f"{name}: holds no base backup: nothing can be restored from it")
+        for one in tier.damaged:
+            wrong.append(f"{name}: the backup {one.entry.name} is damaged: {one.verified and one.verified.problem}")
         if tier.newest is not None:
             wrong.extend(f"{name}: {problem}" for problem in _of_backup(tier.newest, now))
     backups = status.journal.backups
     if backups.latest_failure > backups.latest_completion:
         status.problems.append(f"the latest base backup failed: {backups.problem}")
     for number, found in status.journal.verified.items():
-        if not found.sound:
+        if found.latest and not found.sound:
             status.problems.append(f"tier {number}: verification found damage: {found.problem}")
     drill = status.journal.drill
     if drill and drill.get("outcome") != "ok":
@@ -236,13 +243,11 @@ def _judge(status: Status, now: float) -> None:
 
 
 def _of_backup(newest: Listed, now: float) -> Iterator[str]:
-    entry, verdict = newest.entry, newest.verified
+    entry = newest.entry
     if not newest.reach.usable:
         yield f"the newest backup {entry.name} cannot be restored: its WAL is not there"
     if now - entry.started > OLD:
         yield f"the newest backup is from {format_timestamp(round(entry.started))}"
-    if verdict is not None and not verdict.sound:
-        yield f"the newest backup {entry.name} is damaged: {verdict.problem}"
 
 
 def _ago(now: float, moment: float) -> str:
