@@ -39,7 +39,7 @@ from tallykeep.systems.postgres.offload.ownership import claim
 from tallykeep.systems.postgres.offload.partial import copy_partial
 from tallykeep.systems.postgres.offload.standing import Standing
 from tallykeep.systems.postgres.offload.work import Worker
-from tallykeep.systems.postgres.repository.entries import ForgottenEntry
+from tallykeep.systems.postgres.repository.entries import ForgottenEntry, RemovedEntry
 from tallykeep.systems.postgres.settings import PostgresSettings
 from tallykeep.systems.postgres.wal_source import history_key
 
@@ -335,7 +335,7 @@ async def test_what_tier_2_has_let_go_does_not_come_back(tmp_path: Path) -> None
     second = await back_up(cluster, BACKUPS[1], [b"b"], start=FIRST + 2 * MIB)
     await now(cluster, settings)
     async with writing(cluster, tier2(cluster), CLOCK) as repository:
-        await repository.commit([ForgottenEntry(first.id, 1.0, "test")])
+        await repository.commit([ForgottenEntry(first.id, 1.0, "test"), RemovedEntry(2.0, [first.key])])
     for number in (0, 1):
         await tier2(cluster).root.delete(key_of(number))
     standing = await now(cluster, settings)
@@ -343,6 +343,25 @@ async def test_what_tier_2_has_let_go_does_not_come_back(tmp_path: Path) -> None
     assert not {key_of(0), key_of(1)} & await keys(tier2(cluster).root)
     assert not standing.lacking
     assert len(await deletable(cluster, LSN(FIRST + 3 * MIB))) == 3
+
+
+async def test_a_pack_that_tier_2_has_removed_comes_back_under_another_name(tmp_path: Path) -> None:
+    """A deletion that is still under way, whoever does it, does not hit what a later backup needs."""
+    settings = postgres_settings(tmp_path)
+    cluster = await opened(settings)
+    write(cluster, 1.5)
+    first = await back_up(cluster, BACKUPS[0], [b"shared" * 1000])
+    await now(cluster, settings)
+    async with writing(cluster, tier2(cluster), CLOCK) as repository:
+        removed = sorted(repository.keys())
+        await repository.commit([ForgottenEntry(first.id, 1.0, "test"), RemovedEntry(2.0, removed)])
+    second = await back_up(cluster, BACKUPS[1], [b"shared" * 1000])
+    await now(cluster, settings)
+    for key in removed:
+        await tier2(cluster).base.delete(key)
+    repository = await tier2(cluster).repository(CLOCK)
+    assert await contents_of(repository, second) == [b"shared" * 1000]
+    assert list(repository.backups) == [second.id]
 
 
 async def test_what_tier_1_has_let_go_of_is_dropped(tmp_path: Path) -> None:

@@ -10,22 +10,21 @@ two repositories know, 200 bytes for each chunk.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tallykeep.clock import Clock
 from tallykeep.errors import NotFound
 from tallykeep.runtime.threads import in_thread
-from tallykeep.storage.digest import check_digest, digest
+from tallykeep.storage.digest import check_digest
 from tallykeep.systems.postgres.cluster import Cluster, Tier
 from tallykeep.systems.postgres.locks import writing
 from tallykeep.systems.postgres.offload.storing import keep
-from tallykeep.systems.postgres.repository.entries import BackupEntry, PacksEntry
-from tallykeep.systems.postgres.repository.filling import FOLDER as INDEXES
-from tallykeep.systems.postgres.repository.pack import Pack, encode_index
+from tallykeep.systems.postgres.repository.entries import BackupEntry
+from tallykeep.systems.postgres.repository.filling import PACKS_IN_AN_INDEX, store_index
+from tallykeep.systems.postgres.repository.pack import Pack
 from tallykeep.systems.postgres.repository.repository import Repository
 
-_IN_AN_INDEX = 64  # packs
 _HEADS = 16  # questions at once
 
 
@@ -49,19 +48,26 @@ async def copy_backup(cluster: Cluster, tier: Tier, id: str, clock: Clock, paral
     files = await source.files(entry)
     wanted = await in_thread(_packs_of, source, {id for file in files.files for id in file.chunks})
     target = await tier.repository(clock)
-    if id in target.backups or id in target.forgotten:
+    if id in target.known:
         return Copied(0, 0)
-    sent = await _send(source, target, _missing(target, wanted), parallel)
+    pairs = _missing(target, wanted)
+    sent = await _send(source, target, pairs, parallel)
     async with writing(cluster, tier, clock) as target:
-        if id in target.backups or id in target.forgotten:
+        if id in target.known:
             return Copied(0, 0)
-        new = _missing(target, wanted)
-        gone = await _gone(target, new)
-        sent += await _send(source, target, gone, parallel)
-        await _name(target, new)
+        pairs = _missing(target, wanted, {pair.source.hash: pair.target for pair in pairs})
+        sent += await _send(source, target, await _gone(target, pairs), parallel)
+        await _name(target, [pair.target for pair in pairs])
         await _list(source, target, entry)
         await target.commit([entry])
-    return Copied(len(new), sent)
+    return Copied(len(pairs), sent)
+
+
+class Pair(NamedTuple):
+    """A pack, and what it is called in tier 2: another name where that was removed there before."""
+
+    source: Pack
+    target: Pack
 
 
 def _packs_of(source: Repository, chunks: set[bytes]) -> list[Pack]:
@@ -69,58 +75,54 @@ def _packs_of(source: Repository, chunks: set[bytes]) -> list[Pack]:
     return list({pack.key: pack for pack in (source.place(chunk)[0] for chunk in chunks)}.values())
 
 
-def _missing(target: Repository, packs: Sequence[Pack]) -> list[Pack]:
-    """Those that no record of the target names."""
-    named = {pack.key for pack in target.packs}
-    return [pack for pack in packs if pack.key not in named]
+def _missing(target: Repository, packs: Sequence[Pack], chosen: Mapping[str, Pack] | None = None) -> list[Pair]:
+    """Those that no record of the target names. `chosen`: what they were called when they were sent, by hash."""
+    named, chosen = {pack.hash for pack in target.packs}, chosen or {}
+    wanted = [(pack, chosen.get(pack.hash, pack)) for pack in packs if pack.hash not in named]
+    return [Pair(pack, called._replace(key=target.unused(called.key))) for pack, called in wanted]
 
 
-async def _gone(target: Repository, packs: Sequence[Pack]) -> list[Pack]:
-    """Those that are not in the store: somebody removed what no record named."""
+async def _gone(target: Repository, pairs: Sequence[Pair]) -> list[Pair]:
+    """Those that are not in the store: not sent yet, or somebody removed what no record named."""
     gate = asyncio.Semaphore(_HEADS)
 
-    async def gone(pack: Pack) -> bool:
+    async def gone(pair: Pair) -> bool:
         async with gate:
             try:
-                return (await target.store.head(pack.key)).size != pack.size
+                return (await target.store.head(pair.target.key)).size != pair.source.size
             except NotFound:
                 return True
 
-    found = await asyncio.gather(*map(gone, packs))
-    return [pack for pack, is_gone in zip(packs, found, strict=True) if is_gone]
+    found = await asyncio.gather(*map(gone, pairs))
+    return [pair for pair, is_gone in zip(pairs, found, strict=True) if is_gone]
 
 
-async def _send(source: Repository, target: Repository, packs: Sequence[Pack], parallel: int) -> int:
+async def _send(source: Repository, target: Repository, pairs: Sequence[Pair], parallel: int) -> int:
     """Copy packs; bytes that were sent, or lay there already. The first error ends it."""
-    gate = asyncio.Semaphore(parallel)
+    waiting, sent = iter(pairs), 0
 
-    async def send(pack: Pack) -> int:
-        async with gate:
+    async def send() -> None:
+        nonlocal sent
+        for pack, called in waiting:
             data = await source.store.read(pack.key)
-            meaning = _proving(f"{source.store.name}/{pack.key}", pack.hash)
-            await in_thread(meaning, data)
-            await keep(target.store, pack.key, data, meaning)
-            return len(data)
+            await in_thread(check_digest, f"{source.store.name}/{pack.key}", data, pack.hash)
+            await keep(target.store, called.key, data, _proving(f"{target.store.name}/{called.key}", pack.hash))
+            sent += len(data)
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(send(pack)) for pack in packs]
+            for _ in range(parallel):
+                group.create_task(send())
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    return sum(task.result() for task in tasks)
+    return sent
 
 
 async def _name(target: Repository, packs: Sequence[Pack]) -> None:
     """Indexes and their records for packs that are there."""
-    for start in range(0, len(packs), _IN_AN_INDEX):
-        group = packs[start : start + _IN_AN_INDEX]
-        data = encode_index(group)
-        hash = digest(data)
-        key = INDEXES + hash.rpartition(":")[2][:32]
-        await keep(target.store, key, data, _proving(f"{target.store.name}/{key}", hash))
-        chunks, raw = sum(len(pack.stored) for pack in group), sum(sum(pack.raw) for pack in group)
-        stored = sum(pack.size for pack in group)
-        await target.commit([PacksEntry(key, hash, len(data), len(group), chunks, raw, stored)])
+    for start in range(0, len(packs), PACKS_IN_AN_INDEX):
+        group = packs[start : start + PACKS_IN_AN_INDEX]
+        await target.commit([await store_index(target, group)])
         for pack in group:
             target.add_pack(pack)
 
@@ -128,9 +130,8 @@ async def _name(target: Repository, packs: Sequence[Pack]) -> None:
 async def _list(source: Repository, target: Repository, entry: BackupEntry) -> None:
     """The list of files."""
     data = await source.store.read(entry.key)
-    meaning = _proving(f"{target.store.name}/{entry.key}", entry.hash)
-    await in_thread(meaning, data)
-    await keep(target.store, entry.key, data, meaning)
+    await in_thread(check_digest, f"{source.store.name}/{entry.key}", data, entry.hash)
+    await keep(target.store, entry.key, data, _proving(f"{target.store.name}/{entry.key}", entry.hash))
 
 
 def _proving(name: str, hash: str) -> Callable[[bytes], str]:

@@ -15,9 +15,9 @@ from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.archive import Stored
 from tallykeep.systems.postgres.cluster import Cluster, Tier
 from tallykeep.systems.postgres.lsn import LSN, Segment
-from tallykeep.systems.postgres.offload.held import backups_held, lacking, listed
+from tallykeep.systems.postgres.offload.held import BackupsHeld, lacking, listed
 from tallykeep.systems.postgres.part import unavailable
-from tallykeep.systems.postgres.repository.entries import RepositoryChain
+from tallykeep.systems.postgres.repository.repository import Repository
 
 
 async def deletable(cluster: Cluster, floor: LSN, clock: Clock | None = None) -> list[Stored]:
@@ -61,9 +61,10 @@ async def _uploaded(cluster: Cluster, tier: Tier, complete: Sequence[Stored], cl
     identity = await cluster.tier1.wal.identity()
     if identity is None or await tier.wal.identity() != identity:
         return []
-    here, there = await RepositoryChain.open(cluster.tier1.base, clock), await RepositoryChain.open(tier.base, clock)
+    here = await Repository.listed(cluster.tier1.base, clock)
+    there = await Repository.listed(tier.base, clock)
     remote = await listed(tier.root, identity.segment_size)
-    missing = set(lacking(complete, remote, backups_held(here, there).floor))
+    missing = set(lacking(complete, remote, BackupsHeld(here, there).floor))
     for at, stored in enumerate(complete):
         if stored.segment not in missing:
             continue

@@ -11,11 +11,12 @@ import re
 from collections import defaultdict
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tallykeep.storage.store import Store
 from tallykeep.systems.postgres.archive import WAL_FOLDER, Stored
 from tallykeep.systems.postgres.lsn import LSN, Segment, history_timeline, is_segment_name
-from tallykeep.systems.postgres.repository.entries import BackupEntry, ForgottenEntry, RepositoryChain
+from tallykeep.systems.postgres.repository.repository import Repository
 from tallykeep.systems.postgres.wal_source import HeldSegment
 
 _PART = re.compile(r"([0-9A-F]{24})\.(\d{4,})\.part")
@@ -78,41 +79,20 @@ def lacking(local: Iterable[Stored], remote: RemoteHeld, floor: LSN, proved: Con
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class BackupsHeld:
+class BackupsHeld(NamedTuple):
     """Base backups of both tiers, by their manifests."""
 
-    tier1: dict[str, BackupEntry]
-    tier2: dict[str, BackupEntry]
-    forgotten: set[str]  # tier 2 has let go of them: they do not come back
+    tier1: Repository
+    tier2: Repository
 
     @property
     def lacking(self) -> list[str]:
-        """Ids of backups that tier 2 is to have and has not, the oldest first."""
-        return [id for id in self.tier1 if id not in self.tier2 and id not in self.forgotten]
+        """Ids of backups that tier 2 is to have and never had, the oldest first: what it has let go stays away."""
+        return [id for id in self.tier1.backups if id not in self.tier2.known]
 
     @property
     def floor(self) -> LSN:
         """Tier 2 needs no WAL from before it; 0 where that cannot be told."""
-        wanted = [*self.tier2.values(), *(self.tier1[id] for id in self.lacking)]
+        there = (*self.tier2.backups.values(), *self.tier2.in_grace.values())
+        wanted = [*there, *(self.tier1.backups[id] for id in self.lacking)]
         return min((LSN.parse(entry.start_lsn) for entry in wanted), default=LSN(0))
-
-
-def backups_held(tier1: RepositoryChain, tier2: RepositoryChain) -> BackupsHeld:
-    """What two manifests say."""
-    here, _ = _standing(tier1)
-    there, forgotten = _standing(tier2)
-    return BackupsHeld(here, there, forgotten)
-
-
-def _standing(chain: RepositoryChain) -> tuple[dict[str, BackupEntry], set[str]]:
-    backups: dict[str, BackupEntry] = {}
-    forgotten: set[str] = set()
-    for record in chain.records:
-        for entry in record.entries:
-            if isinstance(entry, BackupEntry):
-                backups[entry.id] = entry
-            elif isinstance(entry, ForgottenEntry):
-                backups.pop(entry.backup, None)
-                forgotten.add(entry.backup)
-    return backups, forgotten

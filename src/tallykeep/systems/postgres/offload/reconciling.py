@@ -19,13 +19,14 @@ from tallykeep.runtime.backoff import Backoff
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.lsn import history_name
 from tallykeep.systems.postgres.offload.consuming import QueueService
-from tallykeep.systems.postgres.offload.held import BackupsHeld, RemoteHeld, backups_held, lacking, listed
+from tallykeep.systems.postgres.offload.held import BackupsHeld, RemoteHeld, lacking, listed
 from tallykeep.systems.postgres.offload.items import BACKUP, WAL, Item
 from tallykeep.systems.postgres.offload.ownership import claim
 from tallykeep.systems.postgres.offload.partial import copy_partial, drop_parts
 from tallykeep.systems.postgres.offload.standing import Standing
 from tallykeep.systems.postgres.offload.work import Worker
 from tallykeep.systems.postgres.repository.entries import RepositoryChain
+from tallykeep.systems.postgres.repository.repository import Repository
 
 _UNCLAIMED = 5.0  # seconds until the next look while tier 1 knows no cluster yet
 _BREATH = 2.0  # seconds between two comparisons that hints ask for, at least
@@ -114,14 +115,15 @@ class Reconciler:
 
     async def _backups(self) -> BackupsHeld:
         """What the manifests of both tiers say, read on from where they were read to."""
+        cluster, tier = self._standing.cluster, self._standing.tier
         if self._chains is None:
-            cluster, tier = self._standing.cluster, self._standing.tier
             here = await RepositoryChain.open(cluster.tier1.base, self._clock)
             self._chains = here, await RepositoryChain.open(tier.base, self._clock)
         else:
             for chain in self._chains:
                 await chain.follow()
-        return backups_held(*self._chains)
+        here, there = self._chains
+        return BackupsHeld(Repository.told(cluster.tier1.base, here), Repository.told(tier.base, there))
 
     async def _tidy(self, remote: RemoteHeld) -> None:
         for segment in [found for found in remote.parts if found in remote.segments]:

@@ -78,7 +78,11 @@ class Repository:
     @classmethod
     async def listed(cls, store: Store, clock: Clock, cipher: Cipher | None = None) -> Repository:
         """What the manifest alone tells: backups and verdicts, not where their chunks lie. Raises: as open does."""
-        chain = await RepositoryChain.open(store, clock)
+        return cls.told(store, await RepositoryChain.open(store, clock), cipher)
+
+    @classmethod
+    def told(cls, store: Store, chain: RepositoryChain, cipher: Cipher | None = None) -> Repository:
+        """The same of a chain that has been read."""
         found = cls(store, chain, cipher)
         for record in chain.records:
             for entry in record.entries:
