@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import struct
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tallykeep.systems.postgres.archive import Archive, Identity
 from tallykeep.systems.postgres.archiver import Archiver
 from tallykeep.systems.postgres.cipher import Cipher
 from tallykeep.systems.postgres.lsn import LSN, Segment
+from tallykeep.systems.postgres.part import ROOM
 
 _MIB = 1 << 20
 _IDENTITY = Identity(7_000_000_000_000_000_001, _MIB)
@@ -113,6 +115,64 @@ def test_a_complete_segment_with_any_byte_flipped_or_cut_is_an_error(tmp_path: P
             path.write_bytes(wrong)
             with pytest.raises(IntegrityError):
                 archive.read(segment)
+
+
+def torn_from(folder: Path, to: Path) -> Path:
+    """An archive as it would be after a crash now: its files, copied while they are written."""
+    shutil.copytree(folder, to)
+    return to
+
+
+def test_room_is_neither_wal_nor_damage_and_goes_when_the_file_is_let_go(tmp_path: Path) -> None:
+    """Behind small blocks there are zeros while a file is written; killed there, its archive goes on without a word."""
+    data, archiver = wal(_START, 3000), Archiver(tmp_path / "a")
+    archiver.claim(_IDENTITY)
+    archiver.begin(1, _START)
+    for at in (0, 1000, 2000):
+        archiver.append(_START + at, data[at : at + 1000])
+        archiver.flush()
+    killed = Archiver(torn_from(tmp_path / "a", tmp_path / "b"))
+    assert only(tmp_path / "b").stat().st_size > ROOM
+    assert killed.damage() == [] and killed.durable == _START + 3000
+    assert killed.archive.read(Segment(1, LSN(_START), _MIB)) == data
+    killed.claim(_IDENTITY)
+    killed.append(killed.position, wal(_START, _MIB)[3000:])
+    assert killed.archive.read(Segment(1, LSN(_START), _MIB)) == wal(_START, _MIB)
+    assert only(tmp_path / "b").read_bytes()[-52:] != bytes(52)
+    killed.close()
+    archiver.close()
+    assert only(tmp_path / "a").stat().st_size < 4000
+
+
+@CIPHERS
+def test_a_block_torn_inside_room_does_not_count_and_those_before_it_do(tmp_path: Path, cipher: Cipher | None) -> None:
+    """Wherever a write into room ends, and wherever a page of it never reached the disk."""
+    data = written(tmp_path / "a", cipher, [100, 30, 500])
+    path, segment = only(tmp_path / "a"), Segment(1, LSN(_START), _MIB)
+    whole = path.read_bytes()
+    archive, seen = Archive(tmp_path / "a", cipher), set()
+    for cut in range(64, len(whole)):
+        path.write_bytes(whole[:cut].ljust(len(whole) + 4096, b"\0"))
+        got = archive.read(segment)
+        assert data.startswith(got)
+        seen.add(len(got))
+        path.write_bytes(whole[:64].ljust(cut, b"\0") + whole[cut:])
+        assert archive.read(segment) == (data if cut == 64 else b"")
+    assert seen >= {0, 100, 130}
+
+
+def test_on_a_disk_without_place_for_room_blocks_are_durable_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room saves time, and nothing depends on it."""
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        data = written(tmp_path / "a", None, [100, 30, 500])
+    assert Archive(tmp_path / "a").read(Segment(1, LSN(_START), _MIB)) == data
 
 
 def test_damage_inside_what_was_acknowledged_is_streamed_again_and_nothing_is_cut(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.support.postgres_wal import KEY, Receiving, base_backup, lsn_of, place, primary, restored, run, wait
+from tests.support.spans import Kept, kept
 
 from tallykeep.systems.postgres.archive import Archive
 from tallykeep.systems.postgres.cipher import Cipher
 
-__all__ = ["place"]
+__all__ = ["kept", "place"]
 pytestmark = pytest.mark.server
 
 
@@ -59,3 +60,17 @@ def test_no_acknowledged_commit_is_lost_with_the_primary(place: Path, tmp_path: 
         psycopg.connect(server.dsn()) as connection,
     ):
         assert connection.execute("SELECT count(*), max(i) FROM t").fetchone() == (acknowledged, acknowledged)
+
+
+def test_every_round_of_receiving_is_a_span_of_its_own(place: Path, tmp_path: Path, kept: Kept) -> None:
+    """Writing and flushing are below it, with the segment's name; the handshake is another."""
+    with primary(place) as server, Receiving(server.dsn(), tmp_path / "main") as receiving:
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
+            connection.execute("CREATE TABLE t (i int)")
+        end = lsn_of(server)
+        receiving.until(lambda archiver: archiver.durable >= end)
+    cluster = "{'cluster_name': 'main'}"
+    (stored, *_) = Archive(tmp_path / "main").segments()
+    assert kept.lines[:2] == [f" > klio.wal manage_wal_stream {cluster}", f" > klio.wal receive_block {cluster}"]
+    for name in ("write_block", "flush_block"):
+        assert f"receive_block > klio.wal {name} {{'wal.name': '{stored.segment.name}'}}" in kept.lines

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
@@ -19,13 +21,14 @@ from tests.support.postgres_wal import (
     run,
     wait,
 )
+from tests.support.spans import Kept, kept
 
 from tallykeep.demo.postgres import PostgresServer
 from tallykeep.systems.postgres import coverage, slot
 from tallykeep.systems.postgres.archive import Archive
 from tallykeep.systems.postgres.replication import Connection
 
-__all__ = ["place"]
+__all__ = ["kept", "place"]
 pytestmark = pytest.mark.server
 
 
@@ -49,8 +52,20 @@ def standby_of(server: PostgresServer, folder: Path) -> PostgresServer:
     return standby
 
 
+def test_a_second_receiver_on_the_same_archive_is_refused(place: Path, tmp_path: Path) -> None:
+    """By name, as a process of its own, while the first goes on."""
+    with primary(place) as server, Receiving(server.dsn(), tmp_path / "main") as receiving:
+        receiving.until(lambda archiver: archiver.durable > 0)
+        argv = [sys.executable, "-m", "tests.support.wal_receiver", server.dsn(), str(tmp_path / "main"), "other"]
+        second = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+        assert second.returncode != 0 and f"{tmp_path / 'main'}: another process writes WAL there" in second.stderr
+        execute(server, "CREATE TABLE t (i int)")
+        end = lsn_of(server)
+        receiving.until(lambda archiver: archiver.durable >= end)
+
+
 @pytest.mark.parametrize("behind", [False, True], ids=["in step", "behind the archive"])
-def test_a_promoted_standby_is_followed(place: Path, tmp_path: Path, behind: bool) -> None:
+def test_a_promoted_standby_is_followed(place: Path, tmp_path: Path, kept: Kept, behind: bool) -> None:
     """Its new timeline goes on in the same archive, also when it forks before what had already arrived."""
     with primary(place) as server:
         standby = standby_of(server, place / "standby")
@@ -81,6 +96,7 @@ def test_a_promoted_standby_is_followed(place: Path, tmp_path: Path, behind: boo
                 receiving.until(lambda archiver: archiver.timeline == 2 and archiver.durable >= end, 60)
         finally:
             standby.stop()
+    assert "manage_wal_stream > klio.wal download_history_file {'currentTLI': 2}" in kept.lines
     archive = Archive(tmp_path / "main")
     assert archive.timelines() == [2] and archive.recorded_gaps() == []
     history = archive.history(2)
