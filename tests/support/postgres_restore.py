@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shlex
+import shutil
 import site
 import subprocess
 import sys
@@ -37,17 +38,18 @@ OWNER = "nobody" if os.geteuid() == 0 else ""
 _SYSTEM = Path(f"/usr/bin/python3.{sys.version_info.minor}")
 
 
-def program() -> Sequence[str]:
+def program(**environ: str) -> Sequence[str]:
     """tallykeep as the server's user can run it: root's own Python may be out of its reach."""
+    more = [f"{name}={value}" for name, value in environ.items()]
     told = (sys.executable, "-P", "-m", "tallykeep")
     tried = [*unprivileged(), "sh", "-c", f"{shlex.quote(sys.executable)} -c ''"]  # setpriv itself still may everything
     if not OWNER or subprocess.run(tried, check=False, capture_output=True).returncode == 0:
-        return told
+        return ("/usr/bin/env", *more, *told)
     need(
         str(_SYSTEM), f"{OWNER} cannot run {sys.executable}: run the tests as another user, or install Debian's Python"
     )
     paths = [str(Path(tallykeep.__file__).parents[1]), *site.getsitepackages()]
-    return ("/usr/bin/env", f"PYTHONPATH={':'.join(paths)}", str(_SYSTEM), *told[1:])
+    return ("/usr/bin/env", *more, f"PYTHONPATH={':'.join(paths)}", str(_SYSTEM), *told[1:])
 
 
 @dataclass
@@ -174,6 +176,11 @@ class Kept:
             return await restore(cluster, planned, CLOCK)
         finally:
             await cluster.close()
+
+    def copy(self, place: Path, tier2: Tier2Settings | None = None) -> Kept:
+        """The same elsewhere."""
+        shutil.copytree(self.place / "archive", place / "archive")
+        return Kept(place, tier2 or self.tier2, self.key_file, self.rows)
 
     def hand_over(self) -> None:
         """Let the server's user read what get-wal reads."""
