@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from tallykeep.clock import SystemClock
 from tallykeep.config.model import Secret
 from tallykeep.demo.postgres import PostgresServer
 from tallykeep.demo.seaweedfs import SeaweedFS
-from tallykeep.systems.postgres import keyfile
+from tallykeep.systems.postgres import blocks, keyfile
 from tallykeep.systems.postgres.archive import Archive
 from tallykeep.systems.postgres.basebackup.backup import BackupRequest, back_up
 from tallykeep.systems.postgres.cluster import Cluster, clusters_of, prepare
@@ -146,8 +148,31 @@ async def protect(
     return Protected(settings, end)
 
 
-def environment() -> Mapping[str, str]:
-    """Nothing of tallykeep's own in it."""
-    import os
+def alter_wal(protected: Protected, change: Callable[[bytearray], None]) -> None:
+    """Change WAL in the last segment, in a file that says it is whole: as if it had arrived so."""
+    archive = protected.cluster.archive
+    stored = archive.segments()[-1]
+    data = bytearray(archive.read(stored.segment))
+    change(data)
+    identity = archive.identity
+    assert identity is not None
+    sealed, segment = archive.cipher is not None, stored.segment
+    encoder = blocks.Encoder(
+        blocks.Header(sealed, segment, segment.start, identity.system_id, os.urandom(16)), archive.cipher
+    )
+    pieces = [
+        encoder.block(segment.start + at, bytes(data[at : at + blocks.BLOCK]))
+        for at in range(0, len(data), blocks.BLOCK)
+    ]
+    [path] = stored.paths
+    path.write_bytes(encoder.header + b"".join(pieces))
 
-    return {name: value for name, value in os.environ.items() if not name.startswith("TALLYKEEP_")}
+
+def processes(word: str) -> list[int]:
+    """Processes with `word` in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if word.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
