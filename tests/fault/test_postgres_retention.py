@@ -17,6 +17,8 @@ from tests.support.postgres_retention import (
     backup,
     backups,
     check_restores,
+    content_of,
+    contents,
     dying,
     held_wal,
     names,
@@ -26,8 +28,12 @@ from tests.support.postgres_retention import (
 )
 
 from tallykeep.errors import Unavailable
+from tallykeep.storage.store import Store
+from tallykeep.systems.postgres.basebackup.putting import put
 from tallykeep.systems.postgres.cluster import Cluster
+from tallykeep.systems.postgres.offload.copying import copy_backup
 from tallykeep.systems.postgres.repository import filling
+from tallykeep.systems.postgres.retention import collecting
 from tallykeep.systems.postgres.retention.planning import apply
 from tallykeep.systems.postgres.settings import PostgresSettings, RetentionSettings
 
@@ -148,3 +154,49 @@ async def test_a_backup_beside_retention(tmp_path: Path) -> None:
     repository = await cluster.tier1.repository(clock)
     assert set(await on_disk(cluster.tier1.base)) == repository.keys()
     await check_restores(cluster, cluster.tier1, tmp_path / "out", [taken])
+
+
+async def test_removed_content_comes_again(tmp_path: Path) -> None:
+    """Retention dies between the record and the deletions, and a backup of the same content is taken: the next run
+    deletes what was removed, and nothing of that backup."""
+    cluster, settings = await standing(tmp_path)
+    clock, count = Hands(START + DAY), 0
+    while not (await cluster.tier1.repository(clock)).unfinished:
+        count += 1
+        doomed = dying(cluster, Steps(count))
+        with pytest.raises(Unavailable):
+            await apply(doomed, doomed.tier1, settings, clock)
+    again = await backup(cluster, cluster.tier1, 7, START + DAY, content=1)
+    await apply(cluster, cluster.tier1, settings, clock)
+    repository = await cluster.tier1.repository(clock)
+    assert set(await on_disk(cluster.tier1.base)) == repository.keys() and not repository.unfinished
+    await put(repository, again, tmp_path / "out")
+    assert contents(tmp_path / "out") == {path: b"".join(chunks) for path, chunks in content_of(1).items()}
+
+
+async def gone(store: Store, keys: set[str]) -> None:
+    """A store that is gone before anything is deleted."""
+    raise Unavailable(f"{store.name} is gone with {len(keys)} objects")
+
+
+async def test_removed_content_comes_again_to_tier_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy to tier 2 brings packs again that retention had removed there, also where it died before it deleted
+    them: the copy restores, and goes on doing so after the next run."""
+    settings = settings_of(tmp_path, RetentionSettings(), RetentionSettings(keep_latest=1, pitr=0.0, grace=0.0))
+    cluster, clock = await opened(settings), Hands()
+    assert cluster.tier2 is not None
+    for entry in await backups(cluster, 2):
+        await copy_backup(cluster, cluster.tier2, entry.id, clock, 2)
+    with monkeypatch.context() as patch, pytest.raises(Unavailable):
+        patch.setattr(collecting, "delete_all", gone)
+        await apply(cluster, cluster.tier2, settings, clock)
+    assert (await cluster.tier2.repository(clock)).unfinished
+    again = await backup(cluster, cluster.tier1, 3, START + DAY, content=1)
+    await copy_backup(cluster, cluster.tier2, again.id, clock, 2)
+    for folder in ("one", "two"):
+        repository = await cluster.tier2.repository(clock)
+        await put(repository, again, tmp_path / folder)
+        assert contents(tmp_path / folder) == {path: b"".join(chunks) for path, chunks in content_of(1).items()}
+        await apply(cluster, cluster.tier2, settings, clock)
+    repository = await cluster.tier2.repository(clock)
+    assert set(await on_disk(cluster.tier2.base)) == repository.keys() and not repository.unfinished
