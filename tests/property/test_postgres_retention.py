@@ -103,6 +103,16 @@ def test_a_clock_set_back_lets_nothing_go(
     assert kept(found, wanted, zone, NOW) <= kept(found, wanted, zone, NOW - back)
 
 
+@given(histories(), rules, zones, st.floats(0, 2 * YEAR))
+def test_a_clock_that_is_ahead_changes_nothing(
+    found: list[Candidate], wanted: RetentionSettings, zone: str, ahead: float
+) -> None:
+    """As long as no backup is taken by it, a clock that is ahead keeps what the right one keeps, neither more nor less:
+    so while backups fail the old ones stay."""
+    found = [each for each in found if each.finished <= NOW]
+    assert kept(found, wanted, zone, NOW) == kept(found, wanted, zone, NOW + ahead)
+
+
 @given(histories(), rules, zones)
 def test_what_went_is_not_missed(found: list[Candidate], wanted: RetentionSettings, zone: str) -> None:
     """When what was let go is gone, all the rest stays: no rule reaches further because of it."""

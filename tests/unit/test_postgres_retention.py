@@ -270,19 +270,22 @@ async def test_a_clock_set_back_a_day(tmp_path: Path) -> None:
 
 
 async def test_a_clock_that_is_ahead_a_year(tmp_path: Path) -> None:
-    """With the clock a year ahead everything looks old: more than half does not go, and what goes all the same is
-    taken back when the clock is right again."""
+    """With the clock a year ahead nothing changes. When a backup is taken by it all others look old: more than half
+    does not go, and what goes all the same is taken back when the clock is right again."""
     settings = settings_of(tmp_path, RetentionSettings(keep_latest=2, pitr=30 * DAY, grace=DAY))
     cluster, clock = await opened(settings), Hands(START + 365 * DAY)
     made = await backups(cluster, 6)
+    assert (await apply(cluster, cluster.tier1, settings, clock)).idle
+    await write_wal(cluster, Segment(1, LSN(8 * SEGMENT), SEGMENT))
+    await backup(cluster, cluster.tier1, 7, clock.now)
     with pytest.raises(RetentionRefused, match="clock"):
         await apply(cluster, cluster.tier1, settings, clock)
     await apply(cluster, cluster.tier1, settings, clock, yes=True)
-    assert await names(cluster, cluster.tier1) == ["backup 5", "backup 6"]
+    assert await names(cluster, cluster.tier1) == ["backup 6", "backup 7"]
     clock.now = START
     plan = await apply(cluster, cluster.tier1, settings, clock)
-    assert plan.recall.keys() == ids(made[:4])
-    assert await names(cluster, cluster.tier1) == [entry.name for entry in made]
+    assert plan.recall.keys() == ids(made[:5])
+    assert await names(cluster, cluster.tier1) == [f"backup {number}" for number in range(1, 8)]
     assert not (await cluster.tier1.repository(clock)).in_grace
     clock.now += 400 * DAY
     assert not (await plan_retention(cluster, cluster.tier1, settings, clock)).expired

@@ -6,14 +6,15 @@ Only two things are asked of clocks, and both err on the side of keeping:
 - Point in time. Every moment of the last `pitr` seconds takes a backup that was complete before it. So everything
   finished since then is kept, and the newest one finished before. That one must be dated beyond doubt: one that says
   it was finished earlier than one made before it was taken while the clock was set back, and vouches for nothing.
-  An earlier `now` keeps more, never less, so it is the clock as it stands and not the newest time ever recorded.
+  The seconds are counted back from the newest backup, or from now where that is earlier. So an earlier clock keeps
+  more; a clock that is ahead changes nothing; and while no backup is taken nothing is let go.
 - A backup from the future, by the clock as it stands, is kept, and takes nobody's place in an hour or a day.
 
 Hours, days and so on are counted by those that have a backup, not back from now. A backup that verification found
 wanting, or that lacks its WAL, fulfils no rule: the next one takes its place.
-A clock that is ahead makes everything look old. What protects then knows no time: the newest, the newest verified,
-and that more than half is not let go unless somebody says so; and what was let go by mistake is taken back as long as
-its bytes are there.
+What is left is a backup taken while the clock is ahead: all the others look old beside it. Against that protects what
+knows no time: the newest, the newest verified, and that more than half goes only when somebody says so; and what was
+let go by mistake is taken back as long as its bytes are there.
 """
 
 from __future__ import annotations
@@ -108,8 +109,9 @@ def _point_in_time(candidates: Sequence[Candidate], seconds: float, now: float) 
     """What it takes to restore every moment of the last `seconds`."""
     if not seconds:
         return
-    since, span = now - seconds, format_duration(seconds)
-    base = next((number for number in _dated(candidates, now) if candidates[number].finished <= since), -1)
+    dated, span = _dated(candidates, now), format_duration(seconds)
+    since = (candidates[dated[0]].finished if dated else now) - seconds
+    base = next((number for number in dated if candidates[number].finished <= since), -1)
     for number, candidate in enumerate(candidates):
         if number == base:
             yield number, f"every moment of the last {span} can be restored from here on"
