@@ -12,8 +12,8 @@ from tallykeep.metrics import Alert
 
 _CLUSTER = "job, instance, cluster_name"
 _EACH = f"max by ({_CLUSTER})"  # the same labels whatever fires: an alert goes on, and never starts anew
-_WAL = "klio_wal_latest_written_time_seconds"
-_TIER_2 = "klio_consumer_latest_written_time_seconds"
+_WAL = "klio_wal_written_total"  # there from the start, at 0
+_TIER_2 = "klio_consumer_written_total"
 _COMPLETED = "klio_backup_latest_completion_time_seconds"
 
 

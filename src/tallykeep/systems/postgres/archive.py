@@ -159,6 +159,15 @@ class Archive:
     def _complete(self, segment: Segment) -> bool:
         return (self.folder_of(segment) / segment.name).exists()
 
+    def latest_written(self) -> float | None:
+        """When the newest complete segment was written, in Unix seconds; None where there is none."""
+        newest = max((stored for stored in self.segments() if stored.complete), default=None)
+        if newest is None:
+            return None
+        with suppress(FileNotFoundError):  # retention was faster
+            return newest.paths[0].stat().st_mtime
+        return None
+
     # --- what is held
 
     def held(self) -> list[Held]:

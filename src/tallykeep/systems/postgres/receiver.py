@@ -94,6 +94,8 @@ class Receiver:
     def _work(self, stop: Stop) -> None:
         archiver = Archiver(self.folder, self.cipher, self._counted)
         self._archiver = archiver
+        if (written := archiver.archive.latest_written()) is not None:
+            self.book.set(families.WAL_LATEST_WRITTEN_TIME, written, cluster_name=self.cluster)
         for problem in archiver.damage():
             _log.warning("%s; it is streamed again from there", problem)
         try:

@@ -15,6 +15,7 @@ from tallykeep.config.parse import FLAG, PATH, TEXT, Parser, duration, integer, 
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
 _WHOLE = integer(low=0)
+NEVER = "never"  # a schedule that is none
 RESERVED = ("queue", "scratch")  # folders of the archive that are no cluster's
 
 
@@ -31,7 +32,9 @@ def _prefix(text: str) -> str:
 
 
 def _cron(text: str) -> str:
-    """A cron expression, read once to be sure of it."""
+    """A cron expression, read once to be sure of it; "" for never."""
+    if text.lower() == NEVER:
+        return ""
     from tallykeep.systems.postgres.cron import check
 
     return check(text)
@@ -39,7 +42,7 @@ def _cron(text: str) -> str:
 
 NAME = Parser(_name, f"letters, digits, _ . and -, 63 at most; not {' or '.join(RESERVED)}")
 PREFIX = Parser(_prefix, "letters, digits, _ and -, 32 at most")
-CRON = Parser(_cron, 'five fields of cron, such as "30 2 * * *"')
+CRON = Parser(_cron, f'five fields of cron, such as "30 2 * * *", or {NEVER}')
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,9 @@ class QueueSettings:
 class BackupSettings:
     """Base backups."""
 
-    schedule: str = setting("30 2 * * *", parse=CRON, help="When they are taken, as cron says it. Empty: by command.")
+    schedule: str = setting(
+        "30 2 * * *", parse=CRON, help="When they are taken, as cron says it. never: by command alone."
+    )
     timezone: str = setting("UTC", help="Time zone of every schedule in this section, such as Europe/Berlin.")
     verify: bool = setting(True, parse=FLAG, help="Read every byte of a backup once it has been taken.")
     compression_level: int = setting(1, parse=integer(1, 19), help="Of zstd.")
@@ -151,7 +156,9 @@ class RetentionSettings:
 class VerifySettings:
     """Reading back what was stored."""
 
-    schedule: str = setting("0 5 * * 0", parse=CRON, help="When every byte of each tier is read. Empty: by command.")
+    schedule: str = setting(
+        "0 5 * * 0", parse=CRON, help="When every byte of each tier is read. never: by command alone."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +179,7 @@ class QuestionSettings:
 class DrillSettings:
     """Restoring for practice."""
 
-    schedule: str = setting("0 4 * * *", parse=CRON, help="When a drill is held. Empty: by command.")
+    schedule: str = setting("0 4 * * *", parse=CRON, help="When a drill is held. never: by command alone.")
     tier: str = setting(
         "cold", parse=one_of("cold", "1", "2"),
         help="cold: from tier 2 alone, with the key from the recovery file; from tier 1 where there is no tier 2.",
