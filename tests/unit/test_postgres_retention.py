@@ -172,6 +172,39 @@ async def test_an_attempt_that_failed_is_found_by_the_next(tmp_path: Path) -> No
     await check_exact(tier)
 
 
+async def test_what_a_dead_writer_has_left(tmp_path: Path) -> None:
+    """Objects that no record names go when the grace period has passed since a run before has seen them, and only
+    under names that are ours; what is taken again meanwhile stays."""
+    settings, clock = settings_of(tmp_path, replace(LATEST_3, grace=HOUR)), Hands()
+    cluster = await opened(settings)
+    await backups(cluster, 4)
+    base = cluster.tier1.base
+    ours = {
+        f"packs/ab/{1:032x}",
+        f"indexes/{2:032x}",
+        f"backups/{3:032x}",
+        f"probe/{4:032x}",
+        f"packs/ab/{1:032x}-00c0ffee",
+    }
+    theirs = {"packs/README", "notes/today", f"backups/{3:032x}.old"}
+    for key in ours | theirs:
+        await base.create(key, b"left")
+    plan = await apply(cluster, cluster.tier1, settings, clock)
+    assert plan.orphans.seen.keys() == ours and not plan.orphans.due
+    clock.now += HOUR - 1
+    await backup(cluster, cluster.tier1, 5, clock.now)
+    await apply(cluster, cluster.tier1, settings, clock)
+    late = f"packs/ab/{5:032x}"
+    await base.create(late, b"left later")
+    clock.now += 1
+    await apply(cluster, cluster.tier1, settings, clock)
+    left = (await on_disk(base)).keys() - (await cluster.tier1.repository(clock)).keys()
+    assert left == theirs | {late}
+    assert not [each.key async for page in base.list("probe/") for each in page]
+    again = await plan_retention(cluster, cluster.tier1, settings, clock)
+    assert again.orphans.seen == {late: clock.now} and "writer left" in "".join(plan_lines(again, dry=True))
+
+
 # --- what protects
 
 

@@ -35,11 +35,11 @@ async def let_go(repository: Repository, forget: Mapping[str, str], recall: Mapp
         await repository.commit(entries)
 
 
-async def remove(repository: Repository, going: Needless, now: float) -> None:
+async def remove(repository: Repository, going: Needless, orphans: Sequence[str], now: float) -> None:
     """Remove objects: name them, then delete them. Raises: as Chain.append does; StoreErrors."""
-    if going.keys:
+    if going.keys or orphans:
         fresh = [await store_index(repository, packs) for packs in _groups(going.named_anew)]
-        await repository.commit([*fresh, RemovedEntry(round(now, 3), list(going.keys))])
+        await repository.commit([*fresh, RemovedEntry(round(now, 3), [*going.keys, *orphans])])
     await finish(repository, now)
 
 

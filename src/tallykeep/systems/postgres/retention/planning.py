@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfoNotFoundError
 
 from tallykeep.clock import Clock
 from tallykeep.errors import ConfigError, TallykeepError
+from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.cluster import TIER_1, Cluster, Tier
 from tallykeep.systems.postgres.locks import writing
 from tallykeep.systems.postgres.lsn import LSN
@@ -23,6 +24,7 @@ from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.repository.repository import Repository
 from tallykeep.systems.postgres.retention.collecting import let_go, remove
 from tallykeep.systems.postgres.retention.objects import Needless, needless
+from tallykeep.systems.postgres.retention.orphans import Orphans, note_seen, orphans, recall_seen
 from tallykeep.systems.postgres.retention.policy import Candidate, Decision, decide
 from tallykeep.systems.postgres.retention.wal import NeedlessWal, delete_wal, floor_of, needless_wal
 from tallykeep.systems.postgres.settings import PostgresSettings, RetentionSettings
@@ -49,6 +51,7 @@ class RetentionPlan:
     leaving: Mapping[str, float]  # ids that are let go, and when their objects go
     unfinished: bool  # a run before this one did not come to the end of its deletions
     objects: Needless
+    orphans: Orphans
     wal: NeedlessWal
 
     @property
@@ -59,11 +62,11 @@ class RetentionPlan:
     @property
     def freed(self) -> int:
         """Bytes that are deleted."""
-        return self.objects.freed + self.wal.bytes
+        return self.objects.freed + self.orphans.bytes + self.wal.bytes
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to do."""
+        """Whether there is nothing to do. For orphans alone nothing is done: they go with the next that goes."""
         return not (self.forget or self.recall or self.expired or self.unfinished or self.wal.segments)
 
 
@@ -105,8 +108,9 @@ async def apply(
                 "`tallykeep postgres retention --dry-run` explains each, and --yes does it."
             )
         await let_go(repository, plan.forget, plan.recall, plan.time)
-        await remove(repository, plan.objects, plan.time)
+        await remove(repository, plan.objects, plan.orphans.due, plan.time)
         await delete_wal(cluster, tier, plan.wal)
+        await in_thread(note_seen, cluster.folder, tier.number, plan.orphans)
     return plan
 
 
@@ -136,14 +140,24 @@ async def _plan(
     fate = _fate(repository, decisions, rules.grace, now)
     expired = [entry for entry in entries if fate.leaving.get(entry.id, float("inf")) <= now]
     staying = [entry for entry in entries if entry not in expired]
-    objects = Needless()
-    if expired and with_objects:
-        objects = await needless(repository, staying, expired, now - rules.grace)
+    objects, beside = Needless(), Orphans()
+    if with_objects:
+        objects, beside = await _going(cluster, tier, repository, staying, expired, rules.grace, now)
     wal = await needless_wal(cluster, tier, floor_of([*staying, *_yet_to_come(tier, repository, other)]))
     return RetentionPlan(
         cluster.name, tier.number, now, decisions, len(repository.backups), fate.forget, fate.recall, expired,
-        fate.leaving, bool(repository.unfinished), objects, wal,
+        fate.leaving, bool(repository.unfinished), objects, beside, wal,
     )  # fmt: skip
+
+
+async def _going(
+    cluster: Cluster, tier: Tier, repository: Repository, staying: Sequence[BackupEntry],
+    expired: Sequence[BackupEntry], grace: float, now: float,
+) -> tuple[Needless, Orphans]:  # fmt: skip
+    """Objects that go: with backups, and beside them."""
+    before = await in_thread(recall_seen, cluster.folder, tier.number)
+    beside = await orphans(repository, before, now, grace)
+    return await needless(repository, staying, expired, now - grace) if expired else Needless(), beside
 
 
 async def _other(cluster: Cluster, tier: Tier, clock: Clock) -> Repository | None:

@@ -23,6 +23,9 @@ def plan_lines(plan: RetentionPlan, *, dry: bool) -> Iterator[str]:
     yield f"  base backups: {_count(len(objects.keys), 'object')}, {format_bytes(objects.freed)} deleted"
     if objects.dead:
         yield f"  {format_bytes(objects.dead)} that no backup needs stay, in packs that hold other chunks as well"
+    if plan.orphans.seen:
+        found, due = len(plan.orphans.seen), len(plan.orphans.due)
+        yield f"  beside the manifest: {_count(found, 'object')} that a writer left; {due or 'none'} deleted now"
     yield f"  {_wal_line(plan.wal)}"
     if dry:
         yield "  nothing was changed: --dry-run" + ("; this needs --yes: more than half goes" * plan.needs_yes)
@@ -35,6 +38,7 @@ def plan_json(plan: RetentionPlan, *, dry: bool) -> dict[str, Any]:
         "cluster": plan.cluster, "tier": plan.tier, "time": plan.time, "dry_run": dry, "needs_yes": plan.needs_yes,
         "held": plan.held, "backups": [_decision_json(plan, decision) for decision in plan.decisions],
         "objects": {"deleted": len(plan.objects.keys), "bytes": plan.objects.freed, "dead_bytes": plan.objects.dead},
+        "orphans": {"seen": len(plan.orphans.seen), "deleted": len(plan.orphans.due), "bytes": plan.orphans.bytes},
         "wal": {"before": None if floor is None else str(floor.lsn), "segments": len(plan.wal.segments),
                 "bytes": plan.wal.bytes},
     }  # fmt: skip
