@@ -11,6 +11,7 @@ from tests.support.spans import Kept, kept
 
 from tallykeep.systems.postgres.archive import Archive
 from tallykeep.systems.postgres.cipher import Cipher
+from tallykeep.systems.postgres.session import PENDING
 
 __all__ = ["kept", "place"]
 pytestmark = pytest.mark.server
@@ -60,6 +61,20 @@ def test_no_acknowledged_commit_is_lost_with_the_primary(place: Path, tmp_path: 
         psycopg.connect(server.dsn()) as connection,
     ):
         assert connection.execute("SELECT count(*), max(i) FROM t").fetchone() == (acknowledged, acknowledged)
+
+
+def test_while_it_catches_up_it_says_how_far_it_has_come(place: Path, tmp_path: Path, kept: Kept) -> None:
+    """Every 16 MiB is a round with its sync and its report, though the primary never stops sending."""
+    with primary(place) as server:
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
+            connection.execute("SELECT pg_create_physical_replication_slot('tallykeep', true)")
+            connection.execute("CREATE TABLE t AS SELECT i, repeat('x', 100) FROM generate_series(1, 700000) i")
+            end = lsn_of(server)
+        with Receiving(server.dsn(), tmp_path / "main") as receiving:
+            receiving.until(lambda archiver: archiver.durable >= end)
+    stored = sum(one.segment.size for one in Archive(tmp_path / "main").segments() if one.complete)
+    rounds = sum(" receive_block {" in line for line in kept.lines)
+    assert stored > 64 << 20 and rounds >= stored // PENDING
 
 
 def test_every_round_of_receiving_is_a_span_of_its_own(place: Path, tmp_path: Path, kept: Kept) -> None:

@@ -30,7 +30,7 @@ from tallykeep.systems.postgres.replication import (
     Stop,
 )
 
-PENDING = 16 << 20  # bytes that wait for a sync, at most
+PENDING = 16 << 20  # bytes that wait for a sync and a report, at most
 STATUS = 10.0  # seconds between reports; wal_sender_timeout is 60 s by default
 SILENCE = 45.0  # seconds without a word, though one was asked for, after which the connection is dead
 _REMOVED = "58P01"  # the WAL that was asked for is not there any more (undefined_file)
@@ -206,7 +206,8 @@ class Session:
     def _receive(self, connection: Connection, message: Arrived) -> Arrived | Keepalive | Ended | None:
         """Take the WAL that is there, make it durable, and say so; the message that follows."""
         following: Arrived | Keepalive | Ended | None = message
-        while isinstance(following, Arrived) and self._archiver.unflushed < PENDING:
+        start = self._archiver.position
+        while isinstance(following, Arrived) and self._archiver.position - start < PENDING:
             self._archiver.append(following.start, following.data)
             self.seen = following.end
             following = connection.take()
