@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import subprocess
 import threading
 import time
@@ -20,6 +21,8 @@ from typing import Any
 
 import psutil
 import psycopg
+from tests.support.postgres_restore import OWNER
+from tests.support.postgres_restore import program as program_of_theirs
 from tests.support.postgres_wal import KEY, REPLICATED, give, wait
 
 from tallykeep.demo.page import Page, get, scrape
@@ -251,9 +254,12 @@ class Chaos:
         server = PostgresServer(self.folder / f"from-{tier}", fast=True, settings=REPLICATED)
         server.folder.mkdir()
         server.folder.chmod(0o711)
-        run = self.command("restore", "--to", str(server.data), "--tier", tier, "--json", "-q")
+        owner = ("--owner", OWNER) if OWNER else ()
+        run = self.command(
+            "restore", "--to", str(server.data), "--tier", tier, "--json", "-q", *owner,
+            "--program", shlex.join(program_of_theirs()),
+        )  # fmt: skip
         assert run.returncode == 0, run.stderr
-        give(server.data)
         for path in (self.folder / "archive", self.folder / "recovery.key", self.config):
             give(path)
         server.start(120)
