@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -40,6 +41,7 @@ class QueueService:
         """`address` is asked before each connection, in a thread."""
         self.name = "postgres-queue"
         self.queue: Queue | None = None
+        self.tried = asyncio.Event()  # there is a connection, or there was time enough for one
         self.unheard: Callable[[], None] = lambda: None  # called on the loop with each hint that could not be queued
         self._worker = worker
         self._settings = settings
@@ -63,6 +65,7 @@ class QueueService:
                     await self._serve(queue)
             except TallykeepError as error:
                 if self._clock.monotonic() - began > _STARTING:
+                    self.tried.set()
                     self._tell(str(error), f"{error} WAL and base backups are copied without it meanwhile.")
             self._drop_hints()
             await self._clock.sleep(backoff.delay())
@@ -79,7 +82,7 @@ class QueueService:
         if self.queue is None:
             return False
         try:
-            await self.queue.put(Letter(item, carrier()), _id(item))
+            await self.queue.put(Letter(item, carrier()), f"{_id(item)}/{secrets.token_hex(4)}")
         except Unreachable:
             return False
         return True
@@ -115,6 +118,7 @@ class QueueService:
     async def _serve(self, queue: Queue) -> None:
         """Until the connection is lost. Raises: Unreachable."""
         self.queue = queue
+        self.tried.set()
         try:
             await self._remember(queue)
             async with asyncio.TaskGroup() as group:

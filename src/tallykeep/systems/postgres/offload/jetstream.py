@@ -221,9 +221,9 @@ async def connected(address: Address, prefix: str, replicas: int = 1) -> AsyncIt
         return
 
     how = {
-        "allow_reconnect": False, "connect_timeout": int(_TIMEOUT), "ping_interval": _PING,
-        "max_outstanding_pings": _PINGS, "name": "tallykeep", "closed_cb": closed, "disconnected_cb": closed,
-        "error_cb": quiet,
+        "allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 0, "ping_interval": _PING,
+        "connect_timeout": int(_TIMEOUT), "max_outstanding_pings": _PINGS, "name": "tallykeep", "closed_cb": closed,
+        "disconnected_cb": closed, "error_cb": quiet,
     }  # fmt: skip
     if address.token:
         how["token"] = address.token
@@ -261,14 +261,22 @@ async def _told(asked: Awaitable[T], where: str = "", *, nothing: bool = False) 
             raise TimeoutError from None
         raise Unreachable(f"The queue{at} does not answer; is NATS up?") from None
     except nats.errors.AuthorizationError:
-        raise Refused(f"The queue{at} does not let us in: check the token, the user or the credentials.") from None
+        raise _not_let_in(at) from None
     except nats.js.errors.APIError as error:
         raise _Answered(error) from None
     except nats.js.errors.NoStreamResponseError:
         raise Unreachable(f"The queue{at} has no JetStream, or no leader for its stream now.") from None
+    except nats.errors.NoServersError:
+        raise Unreachable(f"The queue{at} cannot be reached: nothing listens there. Is NATS up?") from None
     except (nats.errors.Error, OSError, ssl.SSLError, EOFError) as error:
-        what = str(error).removeprefix("nats: ") or type(error).__name__
+        what = str(error).removeprefix("nats: ").strip("'") or type(error).__name__
+        if "authorization" in what.lower():
+            raise _not_let_in(at) from None
         raise Unreachable(f"The queue{at} cannot be reached: {what}.") from None
+
+
+def _not_let_in(at: str) -> Refused:
+    return Refused(f"The queue{at} does not let us in: check the token, the user or the credentials.")
 
 
 def _tls(address: Address) -> ssl.SSLContext:

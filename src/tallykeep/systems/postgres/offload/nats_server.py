@@ -104,8 +104,9 @@ class NatsServer:
         config = self.folder / "nats.conf"
         write_private(config, _config(self._port, self.folder / "jetstream", token).encode())
         argv = [PROGRAM, "-c", str(config)]
-        process = self._process = ManagedProcess(argv, cwd=self.folder, log=self.folder / "nats.log")
+        process = ManagedProcess(argv, cwd=self.folder, log=self.folder / "nats.log")
         process.start()
+        self._process = process
         try:
             process.wait_ready(self._answers, _START)
         except Unreachable:

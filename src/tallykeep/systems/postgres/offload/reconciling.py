@@ -58,6 +58,8 @@ class Reconciler:
     async def run(self) -> None:
         """Compare until cancelled."""
         backoff = Backoff(1.0, 60.0)
+        if self._queue is not None:
+            await self._queue.tried.wait()
         while True:
             wait = self._every
             try:
