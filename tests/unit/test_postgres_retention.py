@@ -29,7 +29,7 @@ from tests.support.postgres_retention import (
     write_wal,
 )
 
-from tallykeep.errors import ConfigError, IntegrityError
+from tallykeep.errors import ConfigError, IntegrityError, RestoreError
 from tallykeep.systems.postgres.cluster import Cluster, Tier
 from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.locks import writing
@@ -37,6 +37,8 @@ from tallykeep.systems.postgres.lsn import LSN, Segment
 from tallykeep.systems.postgres.repository import filling
 from tallykeep.systems.postgres.repository.entries import RemovedEntry
 from tallykeep.systems.postgres.repository.repository import Repository
+from tallykeep.systems.postgres.restoring.request import RestoreRequest
+from tallykeep.systems.postgres.restoring.restore import plan as plan_restore
 from tallykeep.systems.postgres.retention.figures import RetentionCollector
 from tallykeep.systems.postgres.retention.planning import RetentionRefused, apply, plan_retention
 from tallykeep.systems.postgres.retention.service import RetentionService, maintain, retain
@@ -203,6 +205,24 @@ async def test_what_a_dead_writer_has_left(tmp_path: Path) -> None:
     assert not [each.key async for page in base.list("probe/") for each in page]
     again = await plan_retention(cluster, cluster.tier1, settings, clock)
     assert again.orphans.seen == {late: clock.now} and "writer left" in "".join(plan_lines(again, dry=True))
+
+
+async def test_a_restore_in_the_grace_period(tmp_path: Path) -> None:
+    """A backup that was let go is restored when it is asked for, by its name or by a moment, until its bytes go."""
+    settings, clock = settings_of(tmp_path, LATEST_3), Hands()
+    cluster = await opened(settings)
+    made = await backups(cluster, 5)
+    await apply(cluster, cluster.tier1, settings, clock)
+    for wanted in (
+        RestoreRequest(tmp_path / "out", backup="backup 2", immediate=True),
+        RestoreRequest(tmp_path / "out", time=made[1].finished + HOUR),
+    ):
+        assert (await plan_restore(cluster, wanted, clock)).entry == made[1]
+    assert (await plan_restore(cluster, RestoreRequest(tmp_path / "out"), clock)).entry == made[4]
+    clock.now += DAY
+    await apply(cluster, cluster.tier1, settings, clock)
+    with pytest.raises(RestoreError, match="backup 2"):
+        await plan_restore(cluster, RestoreRequest(tmp_path / "out", backup="backup 2", immediate=True), clock)
 
 
 # --- what protects

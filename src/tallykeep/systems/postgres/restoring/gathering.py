@@ -77,10 +77,10 @@ async def _wal(found: Gathered, tier: Tier, held: list[Sequence[HeldSegment]]) -
 
 
 def _candidates(found: Gathered) -> list[Candidate]:
-    """Backups, each with the first tier that holds it, oldest first."""
+    """Backups, each with the first tier that holds it, oldest first; those in their grace period are whole as well."""
     first: dict[str, Candidate] = {}
     for tier, repository in found.repositories.items():
-        for entry in repository.backups.values():
+        for entry in (*repository.backups.values(), *repository.in_grace.values()):
             first.setdefault(entry.id, Candidate(entry, tier))
     return sorted(first.values(), key=lambda each: each.entry.finished)
 
