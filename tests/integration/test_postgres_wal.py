@@ -88,4 +88,4 @@ def test_every_round_of_receiving_is_a_span_of_its_own(place: Path, tmp_path: Pa
     (stored, *_) = Archive(tmp_path / "main").segments()
     assert kept.lines[:2] == [f" > klio.wal manage_wal_stream {cluster}", f" > klio.wal receive_block {cluster}"]
     for name in ("write_block", "flush_block"):
-        assert f"receive_block > klio.wal {name} {{'wal.name': '{stored.segment.name}'}}" in kept.lines
+        assert f"receive_block > klio.wal {name} {{'wal_name': '{stored.segment.name}'}}" in kept.lines

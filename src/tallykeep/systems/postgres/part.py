@@ -42,7 +42,7 @@ class Part:
         self._room = 0  # where zeros end
         self._named = False  # the folder knows the file, durably
         self._stored = stored
-        self._labels = {"wal.name": header.segment.name}
+        self._labels = {"wal_name": header.segment.name}
         self._encoder = Encoder(header, cipher)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
