@@ -26,8 +26,10 @@ from tests.support.offloading import (
 )
 
 from tallykeep.clock import SystemClock
+from tallykeep.config.model import Secret
 from tallykeep.errors import ConfigError, NotFound, Refused
 from tallykeep.metrics import Book
+from tallykeep.runtime.processes import free_port
 from tallykeep.systems.postgres import families
 from tallykeep.systems.postgres.cluster import Cluster, Tier
 from tallykeep.systems.postgres.locks import writing
@@ -35,7 +37,7 @@ from tallykeep.systems.postgres.lsn import LSN, history_name
 from tallykeep.systems.postgres.offload.deleting import deletable, delete_wal
 from tallykeep.systems.postgres.offload.items import BACKUP, WAL, Item, Letter
 from tallykeep.systems.postgres.offload.offload import offload_now
-from tallykeep.systems.postgres.offload.ownership import claim
+from tallykeep.systems.postgres.offload.ownership import claim, take_over
 from tallykeep.systems.postgres.offload.partial import copy_partial
 from tallykeep.systems.postgres.offload.standing import Standing
 from tallykeep.systems.postgres.offload.work import Worker
@@ -44,6 +46,7 @@ from tallykeep.systems.postgres.settings import PostgresSettings
 from tallykeep.systems.postgres.wal_source import history_key
 
 CLOCK = SystemClock()
+NOWHERE = f"http://127.0.0.1:{free_port()}"
 
 
 def tier2(cluster: Cluster) -> Tier:
@@ -133,6 +136,8 @@ async def test_the_same_wal_in_other_bytes_is_held(tmp_path: Path) -> None:
     standing = await now(cluster, settings, book)
     assert not standing.failed and standing.proved
     assert await tier2(cluster).root.read(key_of(0)) == before
+    standing = await now(cluster, settings, book)
+    assert await tier2(cluster).root.read(key_of(0)) == before
     assert figure(book, families.CONSUMER_WRITTEN, cluster_name="main") == 0
     assert len(await deletable(cluster, LSN(FIRST + 2 * MIB))) == 2
 
@@ -213,6 +218,39 @@ async def test_a_tier_2_belongs_to_one_tier_1(tmp_path: Path, caplog: pytest.Log
     with pytest.raises(Refused, match="another server writes there"):
         await now(first, settings)
     assert key_of(2) not in await keys(tier2(second).root)
+
+
+async def test_a_server_takes_over_before_it_knows_its_cluster(tmp_path: Path) -> None:
+    """On a new machine, before the first connection; taken over by mistake with another cluster it is refused."""
+    settings = postgres_settings(tmp_path)
+    first = await opened(settings)
+    write(first, 1.5)
+    await now(first, settings)
+    for name, system_id in (("rebuilt", IDENTITY.system_id), ("mistaken", 5)):
+        elsewhere = replace(settings, archive=tmp_path / name)
+        second = await opened(elsewhere)
+        assert await take_over(second, tier2(second), CLOCK)
+        assert await take_over(second, tier2(second), CLOCK) == ""
+        write(second, 2.5, identity=IDENTITY._replace(system_id=system_id))
+        if name == "rebuilt":
+            await now(second, elsewhere)
+            assert await holds(second, 0, 1)
+        else:
+            with pytest.raises(Refused, match="It is another cluster"):
+                await now(second, elsewhere)
+
+
+async def test_wal_does_not_wait_for_a_tier_2_that_is_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A start goes on without tier 2; its key is looked at before anything is written there."""
+    settings = postgres_settings(tmp_path, key=False)
+    write(await opened(settings), 1.5)
+    (tmp_path / "tier2" / "main" / "key.json").unlink()
+    nowhere = replace(settings, tier2=replace(settings.tier2, url="s3://nowhere", timeout=1.0, endpoint=NOWHERE,
+                                              access_key="a", secret_key=Secret("b")))  # fmt: skip
+    cluster = await opened(nowhere)
+    assert "tier 2 cannot be looked at now" in caplog.text
+    write(cluster, 1)
+    await cluster.close()
 
 
 async def test_another_key_is_refused(tmp_path: Path) -> None:

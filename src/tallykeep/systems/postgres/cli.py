@@ -78,10 +78,16 @@ def _add_server(commands: SubParsers) -> None:
     _config(parser)
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="also: TALLYKEEP_LOG_LEVEL")
     parser.add_argument("--log-format", choices=("human", "json"), help="also: TALLYKEEP_LOG_FORMAT")
+    parser.add_argument(
+        "--take-over", action="append", default=[], metavar="CLUSTER",
+        help="write to this cluster's tier 2 though another server did, which is gone for good; repeatable",
+    )  # fmt: skip
     parser.set_defaults(run=_server)
 
 
 def _server(args: argparse.Namespace) -> int:
+    if args.take_over:
+        calls("offload.commands:run_take_over")(args)
     status: int = args.run_systems(args, ["postgres"])
     return status
 

@@ -8,8 +8,10 @@ key.json in both                 what tells the right key from a wrong one, befo
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from urllib.parse import unquote
 
 from tallykeep.clock import Clock
 from tallykeep.config.model import Secret
-from tallykeep.errors import ConfigError, Conflict, IntegrityError, NotFound
+from tallykeep.errors import ConfigError, Conflict, IntegrityError, NotFound, StoreError
 from tallykeep.runtime.threads import in_thread
 from tallykeep.storage.local import LocalStore
 from tallykeep.storage.retry import RetryStore
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 BASE = "base"
 KEY_CHECK = "key.json"
 TIER_1, TIER_2 = "1", "2"
+_PATIENCE = 5.0  # seconds that a start waits for tier 2
+_log = logging.getLogger(__name__)
 _CHECKED, _BOUND = b"tallykeep", b"key check"
 
 
@@ -167,11 +171,18 @@ def key_of(text: Secret, file: Path | None) -> bytes | None:
 async def prepare(cluster: Cluster) -> None:
     """Make the folders of tier 1, and see that the key is right in both tiers; a tier 2 in a folder is made, too.
 
-    Raises: ConfigError; StoreErrors.
+    WAL does not wait for a tier 2 that gives no answer: it is looked at again before anything is written there.
+    Raises: ConfigError; StoreErrors of tier 1.
     """
     await in_thread(_make, cluster)
-    for tier in cluster.tiers:
-        await tier.check_key(make=True)
+    await cluster.tier1.check_key(make=True)
+    if cluster.tier2 is not None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await cluster.tier2.check_key(make=True)
+        except (StoreError, TimeoutError) as error:
+            why = str(error) or f"it has not answered within {_PATIENCE:g} s"
+            _log.warning("%s: tier 2 cannot be looked at now, and is looked at again: %s", cluster.name, why)
 
 
 def _make(cluster: Cluster) -> None:

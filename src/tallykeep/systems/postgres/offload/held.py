@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -64,18 +64,20 @@ async def listed(store: Store, segment_size: int) -> RemoteHeld:
     return found
 
 
-def lacking(local: Iterable[Stored], remote: RemoteHeld, floor: LSN, proved: Container[Segment] = ()) -> list[Segment]:
+def lacking(
+    local: Iterable[Stored], remote: RemoteHeld, floor: LSN, proved: Mapping[Segment, int] | None = None
+) -> list[Segment]:
     """Complete segments of tier 1 that tier 2 needs and does not hold, in their order.
 
-    `floor`: WAL before it is not needed; `proved`: segments that hold the same WAL in other bytes.
+    `floor`: WAL before it is not needed; `proved`: objects that hold the same WAL in other bytes, and so many.
     """
+    proved = proved or {}
     return [
         stored.segment
         for stored in local
         if stored.complete
         and stored.segment.end > floor
-        and stored.segment not in proved
-        and remote.segments.get(stored.segment) != stored.size
+        and remote.segments.get(stored.segment, -1) not in (stored.size, proved.get(stored.segment))
     ]
 
 

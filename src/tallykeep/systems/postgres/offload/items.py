@@ -16,6 +16,7 @@ Kind = Literal["wal", "backup"]
 WAL: Kind = "wal"
 BACKUP: Kind = "backup"
 KINDS: tuple[Kind, ...] = (WAL, BACKUP)
+_CLUSTER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
 _NAMES = {WAL: re.compile(r"[0-9A-F]{24}|[0-9A-F]{8}\.history"), BACKUP: re.compile(r"[0-9a-f]{32}")}
 
 
@@ -56,9 +57,14 @@ class Letter(NamedTuple):
         try:
             found = json.loads(data)
             kind, cluster, name = found["kind"], str(found["cluster"]), str(found["name"])
-            if not _NAMES[kind].fullmatch(name):
+            if not _NAMES[kind].fullmatch(name) or not _CLUSTER.fullmatch(cluster):
                 raise ValueError(name)
-            problem, attempts = str(found.get("problem", "")), int(found.get("attempts", 0))
+            problem, attempts = _printable(str(found.get("problem", ""))), int(found.get("attempts", 0))
             return cls(Item(kind, cluster, name), str(found.get("traceparent", "")), problem, attempts)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise Malformed("A message of the queue is none of tallykeep's; is its prefix another's?") from None
+
+
+def _printable(text: str) -> str:
+    """A text from the queue as it may be shown: no letter in it steers a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)

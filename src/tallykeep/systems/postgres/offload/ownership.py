@@ -52,9 +52,22 @@ async def claim(cluster: Cluster, tier: Tier, clock: Clock, *, take_over: bool =
     elif theirs.id != ours.id:
         raise Refused(
             f"{tier.root.name}: another server writes there, on {theirs.host} when it began. Nothing is copied to "
-            "tier 2 by this one. If the other is gone for good, start this one with --take-over."
+            f"tier 2 by this one. If the other is gone for good, start this one with --take-over {cluster.name}."
         )
     return True
+
+
+async def take_over(cluster: Cluster, tier: Tier, clock: Clock) -> str:
+    """Make tier 2 ours, also before tier 1 knows its cluster: on which machine the server was that it belonged to.
+
+    "": it was ours, or nobody's. Raises: ConfigError for another key; IntegrityError; StoreErrors.
+    """
+    await tier.check_key(make=True)
+    ours, theirs = await _ours(cluster, clock), await _owner(tier.root)
+    if theirs is not None and theirs.id == ours.id:
+        return ""
+    await tier.root.replace(OWNER, _encoded(ours))
+    return "" if theirs is None else theirs.host
 
 
 async def _ours(cluster: Cluster, clock: Clock) -> Owner:

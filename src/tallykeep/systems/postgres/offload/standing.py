@@ -29,7 +29,7 @@ class Standing:
         self.owned: bool | None = None  # None: not known yet; False: it is not ours to write
         self.remote: RemoteHeld | None = None  # None: before the first comparison
         self.lacking: set[Segment] = set()
-        self.proved: set[Segment] = set()  # hold the same WAL in other bytes
+        self.proved: dict[Segment, int] = {}  # hold the same WAL in other bytes, and so many
         self.failed: dict[Item, str] = {}  # given up until somebody or the next comparison asks again: the problem
         self.copied = 0  # since the process began
         self.looked = asyncio.Event()  # there was a first comparison, or it is known to be another's
@@ -49,6 +49,7 @@ class Standing:
     def compared(self, remote: RemoteHeld, missing: Iterable[Segment]) -> None:
         """Take in a comparison of the tiers."""
         remote.segments.update(self._since)
+        self.proved = {segment: size for segment, size in self.proved.items() if segment in remote.segments}
         self.remote, self.lacking, self.owned = remote, set(missing).difference(self._since), True
         self.looked.set()
 
@@ -69,7 +70,7 @@ class Standing:
         self.lacking.discard(segment)
         self.copied += 1
         if not same_bytes:
-            self.proved.add(segment)
+            self.proved[segment] = size
 
     def has(self, segment: Segment) -> bool:
         """Whether tier 2 is known to hold it, whole."""

@@ -20,6 +20,7 @@ from tallykeep.systems.postgres.offload.items import BACKUP, WAL, Item
 from tallykeep.systems.postgres.offload.partial import drop_parts
 from tallykeep.systems.postgres.offload.standing import Standing
 from tallykeep.systems.postgres.offload.uploading import put_history, put_segment
+from tallykeep.systems.postgres.wal_source import segment_key
 
 _log = logging.getLogger(__name__)
 _tracer = tracer("klio.consumer")
@@ -84,6 +85,8 @@ class Worker:
             self._book.add(families.CONSUMER_WRITTEN_SIZE, size, cluster_name=item.cluster)
             self._book.add(families.CONSUMER_WRITTEN, cluster_name=item.cluster)
             self.latest(item.cluster, self._clock.time())
+        else:
+            size = (await standing.tier.root.head(segment_key(segment))).size
         standing.stored(segment, size, same_bytes=ours)
         await drop_parts(standing, segment)
 
