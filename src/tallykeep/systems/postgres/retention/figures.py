@@ -13,10 +13,12 @@ from tallykeep.metrics import Sample
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres import families
 from tallykeep.systems.postgres.cluster import Cluster, Tier
-from tallykeep.systems.postgres.journal import Journal, Retained
+from tallykeep.systems.postgres.journal import Entries, Journal, Retained
 from tallykeep.systems.postgres.reach import Coverage, coverage_of
 from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.repository.repository import Repository
+
+_AGAIN = 300.0  # seconds after which a tier is looked at although nothing was done: WAL goes on, copies arrive
 
 
 def oldest_moment(backups: Iterable[BackupEntry], coverage: Coverage) -> float | None:
@@ -33,18 +35,20 @@ def oldest_moment(backups: Iterable[BackupEntry], coverage: Coverage) -> float |
 
 
 class RetentionCollector:
-    """Collector of one tier of one cluster."""
+    """Collector of one tier of one cluster: the journal each time, the tier when that has changed, or after a while."""
 
     name = "postgres_retention"
 
-    def __init__(self, cluster: Cluster, tier: Tier, clock: Clock, interval: float = 300.0) -> None:
-        """`interval`: seconds; each time the tier's manifest is read and its WAL listed."""
+    def __init__(self, cluster: Cluster, tier: Tier, clock: Clock, interval: float = 30.0) -> None:
         self.target = f"{cluster.name}/{tier.number}"
         self.interval = interval
         self.timeout = 120.0
         self._cluster = cluster
         self._tier = tier
         self._clock = clock
+        self._seen: Entries | None = None  # None: the tier was not looked at, or could not be
+        self._looked = 0.0
+        self._oldest: float | None = None
 
     def verdicts(self) -> Sequence[Sample]:
         """None: what is told here are figures."""
@@ -52,18 +56,26 @@ class RetentionCollector:
 
     async def collect(self) -> AsyncIterator[Sample]:
         """Look at the journal and at the tier. Raises: IntegrityError; StoreErrors."""
-        done = (await in_thread(Journal(self._cluster.folder).read)).retention.get(self._tier.number, Retained())
+        entries = await in_thread(Journal(self._cluster.folder).read)
+        await self._refresh(entries)
+        done = entries.retention.get(self._tier.number, Retained())
         labels = {"cluster_name": self._cluster.name, "tier": self._tier.number}
         if done.latest:
             yield families.RETENTION_LATEST(done.latest, **labels)
         yield families.RETENTION_REFUSED(done.refused, **labels)
         yield families.RETENTION_BACKUPS(done.backups, **labels)
         yield families.RETENTION_FREED(done.freed, **labels)
-        oldest = await self._oldest()
-        if oldest is not None:
-            yield families.RECOVERY_START(oldest, **labels)
+        if self._oldest is not None:
+            yield families.RECOVERY_START(self._oldest, **labels)
 
-    async def _oldest(self) -> float | None:
+    async def _refresh(self, entries: Entries) -> None:
+        now = self._clock.monotonic()
+        if entries != self._seen or now - self._looked > _AGAIN:
+            self._seen = None
+            self._oldest = await self._look()
+            self._seen, self._looked = entries, now
+
+    async def _look(self) -> float | None:
         try:
             listed = await Repository.listed(self._tier.base, self._clock, self._tier.cipher)
         except NotFound:  # nothing was ever kept there
