@@ -1,4 +1,4 @@
-"""Files of a restored backup in their folders: where each goes, made before anything is written, finished at the end.
+"""Files of a restored backup in their folders: where each goes, and what is done before and after they are written.
 
 A folder that is not finished holds a marker with the id of its backup. Recovery settings come last, and without them
 PostgreSQL finds no WAL and does not start. Every call blocks.
@@ -18,6 +18,7 @@ from tallykeep.systems.postgres.part import sync_folder
 from tallykeep.systems.postgres.repository.files import BackupFile, Files
 
 MARKER = "tallykeep.restoring"
+MODE = 0o600  # of a file as it is made
 _MAP = "tablespace_map"
 
 
@@ -62,7 +63,10 @@ def unfinished(folder: Path) -> str:
 
 
 def prepare(id: str, files: Files, places: Places) -> bool:
-    """Make the folders, and every file with its size; whether they were begun before. Raises: RestoreError."""
+    """Make the folders; whether they were begun before. Raises: RestoreError.
+
+    Files are made as they are written: on ext4 each new one costs 0.8 ms, which threads can share.
+    """
     begun = unfinished(places.folder)
     for folder in places.folders:
         if begun != id and folder.exists() and any(folder.iterdir()):
@@ -73,40 +77,30 @@ def prepare(id: str, files: Files, places: Places) -> bool:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
         (places.folder / MARKER).write_text(id)
-        _make(files, places)
+        for path in dict.fromkeys(_folder(file, places) for file in files.files):
+            Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise RestoreError(f"{error.filename or places.folder}: cannot be made: {error.strerror}.") from None
     return bool(begun)
 
 
-def _make(files: Files, places: Places) -> None:
-    made = set[str]()
-    for file in files.files:
-        path = places.path(file)
-        folder = path if file.kind == "directory" else os.path.dirname(path)  # noqa: PTH120
-        if folder not in made:
-            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-            made.add(folder)
-        if file.kind == "file":
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                os.ftruncate(handle, file.size)
-            finally:
-                os.close(handle)
+def _folder(file: BackupFile, places: Places) -> str:
+    path = places.path(file)
+    return path if file.kind == "directory" else os.path.dirname(path)  # noqa: PTH120
 
 
-def finish(files: Files, places: Places) -> None:
-    """Modes, owners, tablespaces at their new places, everything durable, and the marker gone at last.
+def finish(files: Files, places: Places, *, begun: bool) -> None:
+    """Sizes, modes, owners, tablespaces at their new places, everything durable, and the marker gone at last.
 
     Raises: RestoreError; what `settle` raises.
     """
     try:
-        _finish(files, places)
+        _finish(files, places, begun)
     except OSError as error:
         raise RestoreError(f"{error.filename or places.folder}: cannot be finished: {error.strerror}.") from None
 
 
-def _finish(files: Files, places: Places) -> None:
+def _finish(files: Files, places: Places, begun: bool) -> None:
     if places.moved:
         lines = [f"{oid} {_escaped(place)}\n" for oid, place in places.tablespaces.items()]
         (places.folder / _MAP).write_text("".join(lines))
@@ -115,8 +109,8 @@ def _finish(files: Files, places: Places) -> None:
         if file.kind == "link":
             path.unlink(missing_ok=True)
             path.symlink_to(file.target)
-        else:
-            path.chmod(file.mode & 0o770)
+        elif begun or not file.size or file.mode & 0o770 != MODE:
+            _complete(path, file)
         _own(path, places.owner)
     for folder in places.folders:
         _own(folder, places.owner)
@@ -124,6 +118,17 @@ def _finish(files: Files, places: Places) -> None:
     places.settle()
     (places.folder / MARKER).unlink()
     sync_folder(places.folder)
+
+
+def _complete(path: Path, file: BackupFile) -> None:
+    """What writing its chunks has not made of a file or directory."""
+    if file.kind == "file":
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
+        try:
+            os.ftruncate(handle, file.size)
+        finally:
+            os.close(handle)
+    path.chmod(file.mode & 0o770)
 
 
 def _own(path: Path, owner: Owner | None) -> None:

@@ -2,7 +2,8 @@
 
 A chunk is proved by its own hash, and by its seal; one that is damaged or missing comes from the next repository that
 has it. A folder that is not finished holds a marker with the id of its backup, and PostgreSQL does not start from it.
-Begun again, chunks that are there already are proved and not fetched again. Memory: four packs, 16 MiB each.
+Begun again, chunks that are there already are proved and not fetched again. Memory: four packs, 16 MiB each, and a
+chunk for each thread, of which there are as many as cores.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from typing import NamedTuple
 
 from tallykeep.errors import IntegrityError, RestoreError, StoreError, TallykeepError
 from tallykeep.runtime.threads import in_thread
-from tallykeep.systems.postgres.basebackup.placing import MARKER, Owner, Places, finish, prepare, unfinished
+from tallykeep.systems.postgres.basebackup.placing import MARKER, MODE, Owner, Places, finish, prepare, unfinished
 from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.repository.files import BackupFile, Files
 from tallykeep.systems.postgres.repository.pack import Pack
 from tallykeep.systems.postgres.repository.repository import Repository
 
 __all__ = ["MARKER", "Advance", "Owner", "put", "unfinished"]
-_AT_ONCE = 4  # packs
+_PACKS = 4  # in memory
+_BATCH = 8 << 20  # bytes of chunks that a thread unpacks at a time
 Advance = Callable[[int], None]  # bytes more
 _log = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ async def put(
     begun = await in_thread(prepare, entry.id, files, places)
     wanted = await in_thread(_wanted, repository, files, places.path, advance if begun else None)
     await _all(_Source(repository, others), wanted, advance)
-    await in_thread(finish, files, places)
+    await in_thread(finish, files, places, begun=begun)
     return files
 
 
@@ -96,7 +98,7 @@ def _wanted(
     packs: dict[str, Pack] = {}
     for file in files.files:
         place, offset = path(file), 0
-        written = there is not None and bool(file.chunks) and Path(place).stat().st_blocks > 0
+        written = there is not None and bool(file.chunks) and _holds_any(place)
         for id in file.chunks:
             pack, number = repository.place(id)
             size = pack.raw[number]
@@ -108,6 +110,13 @@ def _wanted(
                 pieces[number] = (*pieces.get(number, ()), Piece(place, offset))
             offset += size
     return [Wanted(packs[key], pieces) for key, pieces in by_pack.items()]
+
+
+def _holds_any(path: str) -> bool:
+    try:
+        return Path(path).stat().st_blocks > 0
+    except FileNotFoundError:
+        return False
 
 
 def _is_there(repository: Repository, path: str, offset: int, size: int, id: bytes) -> bool:
@@ -138,48 +147,78 @@ class _Source(NamedTuple):
         return _Source(other, rest), list(packs.values())
 
 
+class _Work:
+    """What is done at a time."""
+
+    def __init__(self, advance: Advance) -> None:
+        self.advance = advance
+        self.packs = asyncio.Semaphore(_PACKS)
+        self._threads = asyncio.Semaphore(max(2, os.cpu_count() or 2))
+
+    async def unpack(
+        self, repository: Repository, wanted: Wanted, batch: Sequence[int], data: bytes, name: str
+    ) -> IntegrityError | None:  # fmt: skip
+        """Some chunks of a pack, in a thread; why not all of them could be had, if so."""
+        async with self._threads:
+            return await in_thread(_unpack, repository, wanted, batch, data, name, self.advance)
+
+
 async def _all(source: _Source, wanted: Sequence[Wanted], advance: Advance) -> None:
     """Every pack. Raises: of several errors the first."""
-    gate = asyncio.Semaphore(_AT_ONCE)
+    work = _Work(advance)
     try:
         async with asyncio.TaskGroup() as group:
             for pack in wanted:
-                group.create_task(_pack(source, pack, gate, advance))
+                group.create_task(_pack(source, pack, work))
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
 
 
-async def _pack(source: _Source, wanted: Wanted, gate: asyncio.Semaphore, advance: Advance) -> None:
+async def _pack(source: _Source, wanted: Wanted, work: _Work) -> None:
     """One pack, from wherever it can be had."""
     waiting = [(source, wanted)]
-    async with gate:
+    async with work.packs:
         while waiting:
             source, wanted = waiting.pop()
-            error = await _restore_pack(source.repository, wanted, advance)
+            error = await _restore_pack(source.repository, wanted, work)
             if error is not None:
                 source, more = source.elsewhere(wanted, error)
                 waiting += [(source, each) for each in more]
 
 
-async def _restore_pack(repository: Repository, wanted: Wanted, advance: Advance) -> TallykeepError | None:
+async def _restore_pack(repository: Repository, wanted: Wanted, work: _Work) -> TallykeepError | None:
     """Why not all of it could be had, if so: `wanted` then holds the rest."""
     name = f"{repository.store.name}/{wanted.pack.key}"
     try:
         data = await repository.store.read(wanted.pack.key)
     except StoreError as error:
         return error
-    return await in_thread(_unpack, repository, wanted, data, name, advance)
+    batches = [work.unpack(repository, wanted, batch, data, name) for batch in _batches(wanted)]
+    return next((error for error in await asyncio.gather(*batches) if error is not None), None)
+
+
+def _batches(wanted: Wanted) -> list[list[int]]:
+    """Chunks that lie side by side, since one pack may hold a whole table."""
+    found: list[list[int]] = []
+    room = 0
+    for number in sorted(wanted.pieces):
+        if room <= 0:
+            found.append([])
+            room = _BATCH
+        found[-1].append(number)
+        room -= wanted.pack.raw[number]
+    return found
 
 
 def _unpack(
-    repository: Repository, wanted: Wanted, data: bytes, name: str, advance: Advance
+    repository: Repository, wanted: Wanted, batch: Sequence[int], data: bytes, name: str, advance: Advance
 ) -> IntegrityError | None:  # fmt: skip
     """Prove chunks and write them to their places, each file opened once for what follows one another in it."""
     view, offsets = memoryview(data), wanted.pack.offsets()
     problem: IntegrityError | None = None
     files = _OneFile()
     try:
-        for number in sorted(wanted.pieces):
+        for number in batch:
             frame = view[offsets[number] : offsets[number + 1]]
             try:
                 chunk = repository.frames.chunk(wanted.pack.id(number), frame, name)
@@ -206,7 +245,7 @@ class _OneFile:
         try:
             if piece.path != self._path:
                 self.close()
-                self._handle = os.open(piece.path, os.O_WRONLY | os.O_CLOEXEC)
+                self._handle = os.open(piece.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
                 self._path = piece.path
             done = 0
             while done < len(chunk):

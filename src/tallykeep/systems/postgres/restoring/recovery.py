@@ -20,6 +20,7 @@ from tallykeep.errors import RestoreError
 from tallykeep.systems.postgres.part import write_file
 from tallykeep.systems.postgres.restoring.request import RestoreRequest
 
+_STANDBY, _RECOVERY = "standby.signal", "recovery.signal"
 AUTO_CONF = "postgresql.auto.conf"
 SPOOL = "pg_wal/tallykeep.spool"  # on pg_wal's file system, so that a move is a rename; no base backup holds it
 NOT_HELD = 99  # what get-wal ends with where no tier holds a file; no accident ends so
@@ -98,12 +99,14 @@ def write(folder: Path, recovery: Recovery) -> None:
     kept = [line for line in _lines(path) if _name(line) not in {*own, *_OWN}]
     text = "".join(f"{line}\n" for line in (*kept, *(f"{name} = {quoted(value)}" for name, value in own.items())))
     write_file(path, text.encode("utf-8", "surrogateescape"))
-    write_file(folder / ("standby.signal" if recovery.request.standby else "recovery.signal"), b"")
+    for name in (_STANDBY, _RECOVERY):  # of a restore that was cut and is begun again with other options
+        (folder / name).unlink(missing_ok=True)
+    write_file(folder / made(recovery.request)[1], b"")
 
 
 def made(request: RestoreRequest) -> tuple[str, str]:
     """What `write` makes, for whoever must own it."""
-    return AUTO_CONF, "standby.signal" if request.standby else "recovery.signal"
+    return AUTO_CONF, _STANDBY if request.standby else _RECOVERY
 
 
 def quoted(value: str) -> str:

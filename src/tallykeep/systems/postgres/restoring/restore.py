@@ -27,7 +27,7 @@ from tallykeep.systems.postgres.restoring.choosing import Choice, choose
 from tallykeep.systems.postgres.restoring.gathering import Gathered, gather
 from tallykeep.systems.postgres.restoring.recovery import Recovery
 from tallykeep.systems.postgres.restoring.request import RestoreRequest, told
-from tallykeep.systems.postgres.restoring.tail import Tail, look
+from tallykeep.systems.postgres.restoring.tail import MOST, Tail, look
 from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
 
 __all__ = ["Plan", "RestoreRequest", "Restored", "plan", "restore"]
@@ -72,7 +72,8 @@ async def plan(cluster: Cluster, request: RestoreRequest, clock: Clock) -> Plan:
     choice = choose(found.holdings, request)
     entry = choice.candidate.entry
     await _check_identity(found, entry)
-    tail = await look(found.wal, found.segments, choice.history, choice.reach)
+    most = MOST if request.time is not None or request.lsn is not None else 1  # else it is only told
+    tail = await look(found.wal, found.segments, choice.history, choice.reach, most)
     notes = [*found.notes, *_check_reach(request, choice, tail)]
     order = [choice.candidate.tier, *(tier for tier in found.repositories if tier != choice.candidate.tier)]
     repository, *others = (found.repositories[tier] for tier in order)

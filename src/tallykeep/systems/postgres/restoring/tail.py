@@ -21,7 +21,8 @@ from tallykeep.systems.postgres.records import Records
 from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
 from tallykeep.systems.postgres.wal_source import HeldSegment
 
-_MOST = 8  # segments that are read, at most
+MOST = 8  # segments
+_PIECE = 1 << 20  # bytes that are read at a time
 _HEAD = 24  # bytes of a record's own header
 _XACT = 1  # resource manager
 _ENDS = {0x00, 0x20, 0x30, 0x40}  # commit, abort, and both of prepared transactions
@@ -37,10 +38,15 @@ class Tail(NamedTuple):
     last_end: float | None  # Unix seconds of the newest commit or abort; None where none was found
 
 
-async def look(wal: TieredWal, segments: Sequence[HeldSegment], history: History, reach: Range) -> Tail:
-    """Read the end of `reach`, backwards until a commit is found. Raises: as TieredWal.read does."""
+async def look(
+    wal: TieredWal, segments: Sequence[HeldSegment], history: History, reach: Range, most: int = MOST
+) -> Tail:  # fmt: skip
+    """Read the end of `reach`, backwards until a commit is found, `most` segments at most.
+
+    Raises: as TieredWal.read does.
+    """
     record: LSN | None = None
-    for segment in _backwards(segments, history, reach):
+    for segment in list(_backwards(segments, history, reach))[:most]:
         found = await in_thread(scan, await wal.read(segment), segment, reach.end)
         record = record or found.last_record
         if found.last_end is not None:
@@ -56,29 +62,45 @@ def _backwards(segments: Sequence[HeldSegment], history: History, reach: Range) 
         on_line = history.knows(segment.timeline) and (left is None or segment.start < left)
         if on_line and segment.start < end and reach.start <= segment.start < reach.end:
             by_start[segment.start] = segment  # timelines ascend
-    for start in sorted(by_start, reverse=True)[:_MOST]:
+    for start in sorted(by_start, reverse=True):
         yield by_start[start]
 
 
 def scan(data: bytes, segment: Segment, limit: int) -> Tail:
-    """The last record of a segment, or of its beginning, that begins before `limit`, and its newest commit. Blocks."""
-    ends = _Ends(segment, limit)
-    whole = len(data) - len(data) % PAGE
-    with suppress(IntegrityError):  # a record that was cut is where WAL ends
-        ends.feed(data[:whole])
-        if whole < len(data):
-            ends.feed(data[whole:].ljust(PAGE, b"\0"))
-    return Tail(ends.last_record, ends.last_end)
+    """The last record of a segment, or of its beginning, that begins before `limit`, and a newest commit. Blocks.
+
+    From the end backwards, a piece at a time, until there is a commit.
+    """
+    record: LSN | None = None
+    whole = data.ljust(len(data) + -len(data) % PAGE, b"\0")
+    for start in range((len(whole) - 1) // _PIECE * _PIECE, -1, -_PIECE):
+        ends = _Ends(segment, segment.start + start, limit)
+        with suppress(IntegrityError):  # a record that was cut is where WAL ends
+            ends.feed(whole[start : start + _PIECE])
+            ends.complete(memoryview(whole)[start + _PIECE :])
+        record = record or ends.last_record
+        if ends.last_end is not None:
+            return Tail(record, ends.last_end)
+    return Tail(record, None)
 
 
 class _Ends(Records):
     """Notes ends of transactions as records are proved."""
 
-    def __init__(self, segment: Segment, limit: int) -> None:
-        super().__init__(segment.size, segment.start)
+    def __init__(self, segment: Segment, start: int, limit: int) -> None:
+        super().__init__(segment.size, start)
         self.last_record: LSN | None = None
         self.last_end: float | None = None
         self._limit = limit
+
+    def complete(self, data: memoryview) -> None:
+        """Take from what follows only the rest of a record that has begun."""
+        begun = self._begun
+        if begun is not None:
+            self._limit = min(self._limit, begun + 1)
+        while begun is not None and self._begun == begun and data:
+            self.feed(bytes(data[:PAGE]))
+            data = data[PAGE:]
 
     def _prove(self, end: int) -> None:
         assert self._begun is not None
