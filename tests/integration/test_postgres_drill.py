@@ -170,9 +170,10 @@ async def test_a_cluster_that_makes_it_hard(place: Path) -> None:  # noqa: F811
         hard = {
             "shared_buffers": "900GB", "max_connections": "90000", "archive_mode": "on", "logging_collector": "on",
             "archive_command": f"touch {place}/archived", "synchronous_standby_names": "ghost", "port": "1",
-            "recovery_target_time": "2020-01-01 00:00:00", "shared_preload_libraries": "pg_stat_statements,ghost",
+            "recovery_target_time": "2020-01-01 00:00:00",
         }  # fmt: skip
         execute(server, *(f"ALTER SYSTEM SET {name} = '{value}'" for name, value in hard.items()))
+        execute(server, "ALTER SYSTEM SET shared_preload_libraries = pg_stat_statements, ghost")
 
     def after(server: PostgresServer) -> None:
         execute(server, "CREATE ROLE chief SUPERUSER LOGIN")

@@ -169,10 +169,10 @@ class RestoredServer:
         if self._libraries is None:
             self._libraries = self._ask("shared_preload_libraries")
         names = [name.strip().strip('"') for name in self._libraries.split(",")]
-        kept = [name for name in names if name and Path(name).stem != Path(library).stem]
-        if len(kept) == len(names):
+        if not any(names):
             return False
-        self._libraries = ",".join(kept)
+        kept = [name for name in names if name and Path(name).stem != Path(library).stem]
+        self._libraries = ",".join(kept) if len(kept) < len(names) else ""  # a name that cannot be told: without any
         self.without.append(f"the library {library}, which the cluster preloads and which is not installed here")
         return True
 

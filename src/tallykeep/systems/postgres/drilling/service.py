@@ -26,9 +26,7 @@ def drill_schedule(cluster: Cluster, settings: PostgresSettings, clock: Clock, t
         return float(found) if found else None
 
     async def work() -> None:
-        from tallykeep.systems.postgres.drilling.drill import (
-            drill,
-        )  # with numpy, which a server need not hold till then
+        from tallykeep.systems.postgres.drilling.drill import drill  # numpy with it, which no server needs till then
 
         _tell(await drill(cluster, settings, clock))
 
