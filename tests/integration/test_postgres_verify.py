@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,14 @@ from tests.support.postgres_verify import (
 from tests.support.postgres_wal import place, primary
 
 from tallykeep.errors import ConfigError, NotFound
+from tallykeep.storage.local import LocalStore
 from tallykeep.systems.postgres import blocks
 from tallykeep.systems.postgres.cluster import Cluster, prepare
 from tallykeep.systems.postgres.journal import Journal
+from tallykeep.systems.postgres.locks import writing
 from tallykeep.systems.postgres.lsn import LSN, SEGMENT_SIZE, Segment
+from tallykeep.systems.postgres.repository.entries import ForgottenEntry, RemovedEntry
+from tallykeep.systems.postgres.verifying.verify import verify_tier
 from tallykeep.systems.postgres.wal_source import segment_key
 
 __all__ = ["place"]
@@ -179,3 +184,48 @@ async def test_every_major(place: Path, major: int) -> None:
     assert verdict.bytes == entry.raw
     assert verdict.page_checksums is (major >= 18)
     assert (verdict.pages > 0) is (major >= 18)
+
+
+class Dying(LocalStore):
+    """A store that goes away, or loses to a retention, while packs are read."""
+
+    def __init__(self, root: Path, then: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(root)
+        self.then: Callable[[], Awaitable[None]] | None = then
+
+    async def read(self, key: str) -> bytes:
+        if key.startswith("packs/") and self.then is not None:
+            then, self.then = self.then, None
+            await then()
+        return await super().read(key)
+
+
+async def test_a_disk_that_goes_away(cluster: Cluster) -> None:
+    """A folder that is gone in the middle of a verification is no damage: nothing is known, nothing written down."""
+    base = cluster.folder / "base"
+
+    async def unmounted() -> None:
+        base.rename(base.with_name("elsewhere"))
+        base.mkdir()
+
+    with pytest.raises(NotFound):
+        await verify_tier(cluster, replace(cluster.tier1, base=Dying(base, unmounted)), CLOCK)
+    assert Journal(cluster.folder).read().verified == {}
+
+
+async def test_a_retention_meanwhile(cluster: Cluster) -> None:
+    """A backup that is removed while it is verified is no damage; the others are told of as they are."""
+    base = cluster.folder / "base"
+    repository = await cluster.tier1.repository(CLOCK)
+    monday, tuesday = repository.backups.values()
+
+    async def removed() -> None:
+        needed = {repository.place(id)[0].key for file in (await repository.files(monday)).files for id in file.chunks}
+        gone = [pack.key for pack in repository.packs if pack.key not in needed]
+        async with writing(cluster, cluster.tier1, CLOCK) as writer:
+            await writer.commit([ForgottenEntry(tuesday.id, 1, "test"), RemovedEntry(2, [tuesday.key, *gone])])
+        for key in (tuesday.key, *gone):
+            (base / key).unlink()
+
+    verdicts = await verify_tier(cluster, replace(cluster.tier1, base=Dying(base, removed)), CLOCK, patience=0)
+    assert [(verdict.name, verdict.sound) for verdict in verdicts] == [("monday", True)]

@@ -23,7 +23,7 @@ from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.repository.files import FOLDER, BackupFile, Files
 from tallykeep.systems.postgres.repository.filling import Filler
 from tallykeep.systems.postgres.settings import ClusterSettings, PostgresSettings, Tier2Settings
-from tallykeep.systems.postgres.verifying.manifest import NAME, BackupManifest
+from tallykeep.systems.postgres.verifying.manifest import WalRange
 from tallykeep.systems.postgres.verifying.verdict import Verdict
 from tallykeep.systems.postgres.verifying.verify import verify_tier
 from tallykeep.systems.postgres.wal_source import segment_key
@@ -69,7 +69,7 @@ async def copied(cluster: Cluster) -> None:
             await root.create(key, (cluster.folder / key).read_bytes())
 
 
-async def kept(cluster: Cluster, folder: Path, name: str) -> BackupEntry:
+async def kept(cluster: Cluster, folder: Path, name: str, wal: WalRange) -> BackupEntry:
     """The files of a folder in the place of a base backup, as they are: also what no server would send."""
     async with writing(cluster, cluster.tier1, CLOCK) as repository:
         filler = Filler(repository, asyncio.get_running_loop())
@@ -77,7 +77,6 @@ async def kept(cluster: Cluster, folder: Path, name: str) -> BackupEntry:
         id = digest(name.encode())[-32:]
         data = Files(files, []).encode(id, cluster.cipher)
         await repository.store.create(f"{FOLDER}{id}", data)
-        [wal] = BackupManifest.parse((folder / NAME).read_bytes(), NAME).wal
         entry = BackupEntry(
             id=id, name=name, cluster="main", system_id="1", version=180000, timeline=wal.timeline,
             start_lsn=str(wal.start), stop_lsn=str(wal.end), started=1, finished=2, key=f"{FOLDER}{id}",
