@@ -16,6 +16,7 @@ from tallykeep.systems.postgres import families
 from tallykeep.systems.postgres.cluster import BASE, Cluster
 from tallykeep.systems.postgres.journal import Backups, Entries, Journal, Verified
 from tallykeep.systems.postgres.locks import BACKUP, is_held
+from tallykeep.systems.postgres.reach import coverage_of
 from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.repository.repository import Repository
 from tallykeep.systems.postgres.verifier import Verifier
@@ -161,10 +162,16 @@ async def held_backups(cluster: Cluster, clock: Clock) -> list[BackupEntry]:
 
 
 def last_backup(cluster: Cluster, clock: Clock) -> Callable[[], Awaitable[float | None]]:
-    """What a schedule asks: when the newest backup was begun."""
+    """What a schedule asks: when the newest backup was begun that can be restored.
+
+    One without its WAL is none; and none counts where an attempt after it has failed.
+    """
 
     async def last() -> float | None:
-        backups = await held_backups(cluster, clock)
-        return max((entry.started for entry in backups), default=None)
+        done = (await in_thread(Journal(cluster.folder).read)).backups
+        if done.latest_failure > done.latest_completion:
+            return None
+        backups, coverage = await held_backups(cluster, clock), await coverage_of(cluster.tier1.wal)
+        return max((entry.started for entry in backups if coverage.reach(entry).usable), default=None)
 
     return last
