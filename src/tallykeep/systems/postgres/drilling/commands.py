@@ -35,7 +35,8 @@ def run_drill(args: argparse.Namespace) -> int:
 
     async def work(work: Work) -> int:
         results = [await _drilled(work, cluster) for cluster in work.clusters]
-        tell(args, [result.as_json() for result in results], [line for each in results for line in drill_lines(each)])
+        lines = [printable(line) for each in results for line in drill_lines(each)]
+        tell(args, [result.as_json() for result in results], lines)
         outcomes = {result.outcome for result in results}
         return next(status for outcome, status in sorted(_STATUS.items(), key=_severity) if outcome in outcomes)
 
@@ -117,6 +118,11 @@ def _figures(result: DrillResult) -> Iterator[tuple[str, str]]:
         yield "question", f"{answer.name}: {answer.said}{'' if answer.right else ' (wrong)'}"
     if result.folder:
         yield "kept in", result.folder
+
+
+def printable(text: str) -> str:
+    """A text on a terminal: what a server or a file said may hold anything."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _reached(result: DrillResult) -> str:

@@ -49,6 +49,7 @@ _NEWEST = {
 _SMALL = {
     "wal_level": "replica",
     "max_connections": "20",
+    "superuser_reserved_connections": "3",
     "max_prepared_transactions": "256",
     "max_locks_per_transaction": "256",
     "shared_buffers": "128MB",
@@ -79,6 +80,12 @@ _ASKED = {  # nothing ends a check early but the drill's own end
     "default_transaction_read_only": "off",
 }
 
+_SINCE = {  # by the first major that knows them
+    16: {"reserved_connections": "0"},
+    17: {"event_triggers": "off", "transaction_timeout": "0", "summarize_wal": "off"},
+    18: {"io_method": "worker"},
+}
+
 
 class Source(NamedTuple):
     """The WAL that is recovered."""
@@ -101,8 +108,8 @@ def arguments(
     chosen |= {"restore_command": source.command, "recovery_target_timeline": str(source.timeline)}
     if libraries is not None:
         chosen["shared_preload_libraries"] = libraries
-    if major >= 17:
-        chosen |= {"event_triggers": "off", "transaction_timeout": "0"}
+    for first, settings in _SINCE.items():
+        chosen |= settings if major >= first else {}
     chosen |= dict(map(_named, more))
     return [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
 

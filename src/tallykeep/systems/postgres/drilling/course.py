@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from subprocess import SubprocessError
 
 from tallykeep.clock import Clock
 from tallykeep.errors import TallykeepError
@@ -43,7 +44,7 @@ class Course:
         """All of it. Raises nothing but what cancels it."""
         try:
             await self._run()
-        except (Ended, TallykeepError, OSError, ExceptionGroup) as error:
+        except (Ended, TallykeepError, OSError, SubprocessError, ExceptionGroup) as error:
             ended = judging.judged(error)
             self._result.end(self.stage, ended.outcome, str(ended))
 

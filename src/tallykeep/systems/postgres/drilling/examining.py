@@ -24,6 +24,7 @@ from tallykeep.systems.postgres.settings import QuestionSettings
 SOUND, CORRUPT, OFF = "sound", "corrupt", "off"
 _POLL = 0.05  # seconds between two looks at pg_amcheck
 _MOST = 10  # problems that are told
+_LONGEST = 200  # characters of an answer that are kept
 _CORRUPTION = 2  # status of pg_amcheck
 _ABSENT = re.compile(r"could not access file|could not load library|No space left|out of memory", re.IGNORECASE)
 _UNDEFINED_FILE = "58P01"
@@ -110,7 +111,7 @@ async def ask(
             said = str(error)
         except (TallykeepError, UnicodeDecodeError) as error:
             said = str(error)
-        right = said == question.expected
+        right, said = said == question.expected, said[:_LONGEST]
         result.answers.append(Answer(name, right, said))
         if not right:
             result.problem("questions", f"{name}: the answer is {said!r}, and {question.expected!r} is right")

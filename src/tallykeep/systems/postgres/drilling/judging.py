@@ -7,6 +7,7 @@ storage that does not answer, leaves it inconclusive.
 from __future__ import annotations
 
 import re
+import subprocess
 
 from tallykeep.errors import (
     ConfigError,
@@ -38,6 +39,8 @@ def judged(error: BaseException) -> Ended:
         return error
     if isinstance(error, TallykeepError):
         return Ended("failed" if isinstance(error, _AT_FAULT) else "inconclusive", str(error))
+    if isinstance(error, subprocess.SubprocessError):
+        return Ended("inconclusive", f"a program of PostgreSQL did not end: {error}")
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return Ended("inconclusive", f"{where}{error.strerror or error}; make room, or give another folder as scratch.")

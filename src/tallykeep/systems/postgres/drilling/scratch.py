@@ -90,11 +90,6 @@ class Scratch:
             for path in paths:
                 os.chown(path, self.owner.uid, self.owner.gid, follow_symlinks=False)
 
-    def give_all(self, *folders: Path) -> None:
-        """The same with everything below."""
-        for folder in folders if self.owner is not None else ():
-            self.give(folder, *folder.rglob("*"))
-
 
 @contextmanager
 def scratch(parent: Path, owner: Owner | None, *, keep: bool = False) -> Iterator[Scratch]:
