@@ -217,19 +217,21 @@ class Chaos:
         """The server without its primary, once everything has reached tier 2: its page."""
         self.server.start()
         wait(lambda: get(self.port, "/healthz") is not None, 30, lambda: self.server.log_tail(20))
-        found: list[Page] = []
+        wait(lambda: self._drained() and self.is_offloaded(), 90, lambda: self.server.log_tail(30))
+        time.sleep(1.5)  # figures are collected every half second
+        page = scrape(self.port)
+        assert page is not None
+        return page
 
-        def settled() -> bool:
-            page = scrape(self.port)
-            if page is None or any(page.values("klio_queue_messages")) or not self.is_offloaded():
-                return False
-            if not page.values("klio_base_snapshots"):
-                return False
-            found.append(page)
-            return len(found) > 4  # figures are collected every half second
-
-        wait(settled, 60, lambda: self.server.log_tail(30))
-        return found[-1]
+    def _drained(self) -> bool:
+        """Whether figures are there, and nothing waits in the queue."""
+        time.sleep(0.2)
+        page = scrape(self.port)
+        return (
+            page is not None
+            and bool(page.values("klio_base_snapshots"))
+            and not any(page.values("klio_queue_messages"))
+        )
 
     def is_offloaded(self) -> bool:
         """Whether tier 2 reaches as far as tier 1, by what a command finds in both."""
@@ -313,5 +315,6 @@ def _environment() -> dict[str, str]:
 
 
 def _recovered(server: PostgresServer) -> bool:
+    assert server.alive, server.log.read_text()[-3000:]
     with psycopg.connect(server.dsn()) as connection:
         return connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
