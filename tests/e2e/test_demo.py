@@ -84,6 +84,7 @@ def test_demo_shows_everything_and_leaves_nothing(folder: Path) -> None:
     assert ours == theirs
     assert re.search(r"S3 frozen: tallykeep says unknown, after", output)
     assert re.search(r"S3 thawed: tallykeep says restorable again, after", output)
+    assert re.search(r"drill: recovered from S3 alone in \d.*, to the last payment", output)
     assert not remains(folder)
     assert get(port_of(output), "/healthz") is None
 

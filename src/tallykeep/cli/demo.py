@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from tallykeep.demo.summary import Summary
     from tallykeep.demo.world import World
 
-_LEAST = 30.0  # seconds; a shorter demo cannot show its last acts
+_LEAST = 45.0  # seconds; a shorter demo cannot show its last acts
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say what this command takes."""
     parser.description = (
         "A busy SQLite database, a real Litestream replicating it to a real S3 server, a second one to a folder; the "
-        "real PostgreSQL of an LLM gateway with LiteLLM's schema and traffic; a Kafka broker with orders coming in; "
-        "and tallykeep watching and backing up all of it. "
+        "real PostgreSQL of an LLM gateway with LiteLLM's schema and traffic; a Kafka broker with orders coming in; a "
+        "PostgreSQL with payments, protected to S3; and tallykeep watching and backing up all of it. "
         "Everything runs on this machine and is gone afterwards."
     )
     parser.add_argument(
@@ -75,6 +75,7 @@ def _play(summary: Summary, say: Callable[[str], None], deadline: float | None) 
             play.first_act()
             play.second_act()
             play.third_act()
+            play.fourth_act()
             say("All acts are over; all of it goes on" + (". Ctrl-C ends the demo." if deadline is None else "."))
             play.epilogue()
         finally:
@@ -87,6 +88,7 @@ def _introduce(world: World) -> None:
     gateway = f"LiteLLM's schema and traffic in PostgreSQL at {world.gateway.address}" if world.gateway else "left out"
     broker = world.kafka
     kafka = f"orders at {broker.bootstrap} -> s3://demo/kafka/demo" if broker else "left out"
+    paid = f"payments at {world.payments.address} -> s3://demo/postgres" if world.payments else "left out"
     print(
         f"""
   application   commits to {world.shop.name} and {world.ledger.name} in {world.folder}
@@ -94,6 +96,7 @@ def _introduce(world: World) -> None:
                 {world.ledger.name} -> {world.replica}
   LLM gateway   {gateway}
   Kafka         {kafka}
+  PostgreSQL    {paid}
   tallykeep     {url}/metrics   {url}/readyz   {url}/status{_api(world)}
 
   Ask for yourself: tallykeep litestream check {world.replica} --deep{_asking(world)}

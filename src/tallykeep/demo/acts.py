@@ -1,10 +1,11 @@
-"""The demo as a play of three acts, watched through /metrics, as Prometheus would.
+"""The demo as a play of four acts, watched through /metrics, as Prometheus would.
 
 First act: both replicas turn restorable, are verified, drilled and compared with the live databases; what the LLM
 gateway's users have spent equals the account of whoever made the traffic, to the cent.
 Second act: the S3 server is frozen. Litestream goes on saying that it replicates; tallykeep has to say that it does
 not know, and to come back when the server does.
 Third act: a Kafka topic is deleted, restored from its backup on S3, and read by an ordinary consumer.
+Fourth act: a drill. PostgreSQL is restored from S3 alone, with the key from the recovery file, to the last payment.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from tallykeep.demo.bill import Bill
 from tallykeep.demo.kafka_act import play_kafka
 from tallykeep.demo.page import Page, scrape
+from tallykeep.demo.payments_act import is_in_tier2, is_protected, play_drill
 from tallykeep.demo.summary import Outcome, Summary
 from tallykeep.demo.world import World
 from tallykeep.metrics import Family
@@ -26,6 +28,8 @@ POLL = 0.25  # seconds between two scrapes
 FROZEN = 5.0  # seconds the server stays frozen after tallykeep has noticed
 SECOND_ACT = 14.0  # seconds that are left to the second act
 THIRD_ACT = 10.0  # and to the third
+FOURTH_ACT = 8.0  # and to the fourth
+LATER_ACTS = SECOND_ACT + THIRD_ACT + FOURTH_ACT
 PATIENCE = 60.0  # seconds an act may take when nobody asked for an end
 
 # Families that stand on the page only while there is something to tell.
@@ -65,6 +69,7 @@ class Play:
         self._dead: set[str] = set()
         self._shown: Bill | None = None  # the page's account, when the two were equal
         self._again = ""  # what the third act came to
+        self._drilled = ""  # and the fourth
 
     def first_act(self) -> None:
         """Both replicas are shown good, and every family is seen."""
@@ -73,9 +78,9 @@ class Play:
         families = self._summary.expect(f"all {len(expected)} families of Litestream on /metrics")
         checks.append((families, lambda page: expected <= self._seen))
         checks.extend(self._bill())
-        self._await(
-            checks, PATIENCE if self._deadline is None else self._deadline - SECOND_ACT - THIRD_ACT - time.monotonic()
-        )
+        if self._world.payments is not None:
+            checks.extend(is_protected(self._summary))
+        self._await(checks, PATIENCE if self._deadline is None else self._deadline - LATER_ACTS - time.monotonic())
         families.detail = ", ".join(sorted(expected - self._seen))
 
     def _bill(self) -> Iterable[tuple[Outcome, Check]]:
@@ -132,6 +137,22 @@ class Play:
         self._say("Third act: the Kafka topic orders is backed up to S3 once more, and deleted.")
         self._again = play_kafka(kafka, self._summary, self._say)
 
+    def fourth_act(self) -> None:
+        """Everything that was committed comes back."""
+        payments = self._world.payments
+        if payments is None:
+            self._say(f"Without a protected PostgreSQL: {self._world.without_payments}")
+            return
+        there = self._summary.expect("PostgreSQL: every payment that was committed is on S3")
+        back = self._summary.expect("PostgreSQL: a drill from S3 alone recovers all of them and finds everything sound")
+        lsn = payments.stop_paying()
+        self._say(f"Fourth act: {payments.count:,} payments were committed. Do they come back from S3 alone?")
+        self._await([(there, is_in_tier2(lsn))], PATIENCE)
+        if there.happened:
+            self._drilled = play_drill(
+                payments, lsn, back, self._say, self._world.config, self._world.environment
+            )  # fmt: skip
+
     def figures(self) -> Iterator[str]:
         """What the last page said of each replica, for people."""
         if self._page is not None:
@@ -144,6 +165,8 @@ class Play:
                 yield f"LLM gateway, by tallykeep:     {self._shown.line()}"
         if self._again:
             yield f"Kafka: {self._again}"
+        if self._drilled:
+            yield f"PostgreSQL: {self._drilled}"
 
     def watch(self, seconds: float) -> None:
         """Let time pass, with an eye on the processes."""

@@ -19,6 +19,7 @@ from tallykeep.demo.gateway import Gateway
 from tallykeep.demo.kafka import KafkaWorld
 from tallykeep.demo.litestream import LitestreamDaemon
 from tallykeep.demo.page import get
+from tallykeep.demo.payments import Payments
 from tallykeep.demo.seaweedfs import SeaweedFS
 from tallykeep.demo.writer import open_database
 from tallykeep.errors import ConfigError, Unreachable
@@ -97,6 +98,8 @@ class World:
         self.without_gateway = ""  # why there is none
         self.kafka: KafkaWorld | None = None
         self.without_kafka = ""  # why there is none
+        self.payments: Payments | None = None
+        self.without_payments = ""  # why there is none
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -105,6 +108,7 @@ class World:
             self.gateway = self._gateway(stack)
             self.s3 = stack.enter_context(SeaweedFS(self._below("s3")))
             self.s3.create_bucket(BUCKET)
+            self.payments = self._payments(stack)
             self.kafka = self._kafka(stack)
             self.writer = stack.enter_context(self._writer())
             self.litestream = self._litestream()
@@ -143,6 +147,8 @@ class World:
             dead["the LLM gateway"] = self.gateway.trouble
         if self.kafka is not None and not self.kafka.alive:
             dead["the Kafka broker"] = self.kafka.log_tail(5)
+        if self.payments is not None and not self.payments.alive:
+            dead["the protected PostgreSQL"] = self.payments.trouble
         return dead if self.s3.alive else dead | {"SeaweedFS": ""}
 
     def _gateway(self, stack: ExitStack) -> Gateway | None:
@@ -152,6 +158,13 @@ class World:
         except ConfigError as error:
             self.without_gateway = str(error)
             return None
+
+    def _payments(self, stack: ExitStack) -> Payments | None:
+        """The protected PostgreSQL, where the gateway's can be had."""
+        if self.gateway is None:
+            self.without_payments = self.without_gateway
+            return None
+        return stack.enter_context(Payments(self._below("payments"), self.s3, BUCKET))
 
     def _kafka(self, stack: ExitStack) -> KafkaWorld | None:
         """A Kafka broker, where the wheel has one for this machine."""
@@ -217,15 +230,24 @@ class World:
         self.api_port = _PREFERRED_API_PORT if _is_free(_PREFERRED_API_PORT) else free_port()
         return _LITELLM_YAML.format(url=gateway.url, metrics=gateway.metrics, api=self.api_port)
 
+    @property
+    def config(self) -> Path:
+        """The settings of the tallykeep that watches."""
+        return self.folder / "tallykeep.yaml"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of every tallykeep in this world."""
+        return {name: os.environ[name] for name in _INHERITED if name in os.environ}
+
     def _tallykeep(self) -> ManagedProcess:
-        config = self.folder / "tallykeep.yaml"
-        config.write_text(
+        self.config.write_text(
             _TALLYKEEP_YAML.format(state=self.folder / "state", port=self.port, config=self.litestream.config)
             + (self._gateway_yaml(self.gateway) if self.gateway else "")
+            + (self.payments.settings() if self.payments else "")
         )
-        env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        command = ["tallykeep", "run", "--config", str(config)]
-        return ManagedProcess(command, env=env, cwd=self.folder, log=self._log)
+        command = ["tallykeep", "run", "--config", str(self.config)]
+        return ManagedProcess(command, env=self.environment, cwd=self.folder, log=self._log)
 
 
 def _is_free(port: int) -> bool:
