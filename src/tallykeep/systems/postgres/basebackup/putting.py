@@ -216,7 +216,7 @@ def _unpack(
     """Prove chunks and write them to their places, each file opened once for what follows one another in it."""
     view, offsets = memoryview(data), wanted.pack.offsets()
     problem: IntegrityError | None = None
-    files = _OneFile()
+    files, written = _OneFile(), 0
     try:
         for number in batch:
             frame = view[offsets[number] : offsets[number + 1]]
@@ -227,9 +227,10 @@ def _unpack(
                 continue
             for piece in wanted.pieces.pop(number):
                 files.write(piece, chunk)
-                advance(len(chunk))
+                written += len(chunk)
     finally:
         files.close()
+        advance(written)
     return problem
 
 

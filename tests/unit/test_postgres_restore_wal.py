@@ -1,0 +1,119 @@
+"""WAL for a server that recovers, over two archives of small segments: what counts as not there, and the spool."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tallykeep.clock import SystemClock
+from tallykeep.errors import IntegrityError, NotFound, Unavailable
+from tallykeep.systems.postgres.archive import Archive
+from tallykeep.systems.postgres.blocks import Encoder, Header
+from tallykeep.systems.postgres.lsn import LSN, Segment
+from tallykeep.systems.postgres.restoring.getwal import get_wal, place
+from tallykeep.systems.postgres.restoring.spool import Feeder, Spool
+from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
+from tallykeep.systems.postgres.wal_source import LocalWal
+
+SIZE = 1 << 20
+ALL = [Segment(1, LSN(number * SIZE), SIZE) for number in range(1, 8)]
+
+
+def archive(folder: Path, segments: Sequence[Segment], *, held: int = SIZE) -> LocalWal:
+    """An archive of complete segments, or of the beginnings of them."""
+    folder.mkdir()
+    (folder / "identity.json").write_text(json.dumps({"system_id": "7", "segment_size": SIZE}))
+    for segment in segments:
+        encoder = Encoder(Header(False, segment, segment.start, 7, b"x" * 16), None)
+        data = encoder.header + encoder.block(segment.start, content(segment)[:held])
+        path = folder / "wal" / segment.name[:16] / segment.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if held == SIZE:
+            path.write_bytes(data + encoder.end(segment.end))
+        else:
+            path.with_name(f"{segment.name}.0001.part").write_bytes(data)
+    return LocalWal(Archive(folder))
+
+
+def content(segment: Segment) -> bytes:
+    return segment.name.encode() * (SIZE // 24 + 1)
+
+
+async def test_a_segment_comes_from_the_first_tier_that_has_it_whole(tmp_path: Path) -> None:
+    """A beginning counts only where no tier has more."""
+    first = archive(tmp_path / "a", ALL[:2], held=1000)
+    second = archive(tmp_path / "b", ALL[:1])
+    wal = TieredWal([first, second])
+    assert await wal.read(ALL[0]) == content(ALL[0])[:SIZE]
+    assert await wal.read(ALL[1]) == content(ALL[1])[:1000]
+    with pytest.raises(NotFound):
+        await wal.read(ALL[2])
+    held = await wal.segments()
+    assert [(each.segment, each.complete) for each in held] == [(ALL[0], True), (ALL[1], False)]
+
+
+async def test_only_what_every_tier_has_answered_for_is_not_there(tmp_path: Path) -> None:
+    """Damage that the other tier does not heal, and a tier that has vanished, are errors."""
+    first, second = archive(tmp_path / "a", ALL[:2]), archive(tmp_path / "b", ALL[:1])
+    wal = TieredWal([first, second])
+    for segment in ALL[:2]:
+        path = tmp_path / "a/wal" / segment.name[:16] / segment.name
+        path.write_bytes(path.read_bytes()[:-30])
+    assert await wal.read(ALL[0]) == content(ALL[0])[:SIZE], "healed"
+    out = tmp_path / "out"
+    with pytest.raises(IntegrityError, match=ALL[1].name):
+        await get_wal(wal, ALL[1].name, out)
+    assert await get_wal(wal, ALL[2].name, out) is None
+    (tmp_path / "b/identity.json").unlink()
+    with pytest.raises(Unavailable, match="is it mounted"):
+        await get_wal(wal, ALL[2].name, out)
+    assert not out.exists()
+
+
+async def test_a_beginning_is_filled_up_with_zeros(tmp_path: Path) -> None:
+    """To a server they are the end of WAL; nothing is to be fetched ahead behind them."""
+    wal, out = TieredWal([archive(tmp_path / "a", ALL[:1], held=1000)]), tmp_path / "out"
+    given = await get_wal(wal, ALL[0].name, out)
+    assert given is not None and given.following is None
+    assert out.read_bytes() == content(ALL[0])[:1000].ljust(SIZE, b"\0")
+
+
+async def test_the_feeder_keeps_ahead_follows_and_ends(tmp_path: Path) -> None:
+    """Only complete segments; as many as it is told; on another course when one is asked for; gone with its spool."""
+    source = archive(tmp_path / "a", ALL[:6])
+    spool = Spool(tmp_path / "spool")
+    spool.make()
+    spool.go_on(ALL[0])
+    names = [segment.name for segment in ALL]
+    with spool.feeding() as mine, spool.feeding() as other:
+        assert mine and not other, "one feeds at a time"
+    feeding = asyncio.create_task(Feeder(TieredWal([source]), spool, SystemClock(), 2).run())
+    await _until(spool, names[:2])
+    assert (spool.folder / names[0]).read_bytes() == content(ALL[0])[:SIZE]
+    (spool.folder / names[0]).unlink()
+    await _until(spool, names[1:3])
+    spool.go_on(ALL[4])
+    await _until(spool, names[4:6])
+    (spool.folder / names[4]).unlink()
+    await asyncio.wait_for(feeding, 20)
+    assert spool.names() == names[5:6], "WAL has ended, and what was fetched stays"
+    feeding = asyncio.create_task(Feeder(TieredWal([source]), spool, SystemClock(), 1).run())
+    await asyncio.sleep(0.2)
+    spool.remove()
+    await asyncio.wait_for(feeding, 20)
+
+
+async def _until(spool: Spool, names: list[str]) -> None:
+    async with asyncio.timeout(20):
+        while spool.names() != names:  # noqa: ASYNC110 - another process would not say so either
+            await asyncio.sleep(0.01)
+
+
+def test_a_file_that_cannot_be_written_is_said_to_be_so(tmp_path: Path) -> None:
+    """Nothing is left under its name."""
+    with pytest.raises(Unavailable, match="cannot be written"):
+        place(b"x", tmp_path / "nowhere/file")
