@@ -6,19 +6,27 @@ import asyncio
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from tests.support import postgres_retention as made_up
+from tests.support.postgres_drill import on_s3
+from tests.support.postgres_retention import HOUR
 from tests.support.postgres_verify import CLOCK, backed_up, cluster_in, fill, streamed, switched, verified
 from tests.support.postgres_wal import KEY, place, primary, restored  # noqa: F401 - a fixture
+from tests.support.servers import bucket, seaweedfs  # noqa: F401 - fixtures
 
 from tallykeep.demo.postgres import PostgresServer
+from tallykeep.demo.seaweedfs import SeaweedFS
 from tallykeep.systems.postgres import keyfile
 from tallykeep.systems.postgres.basebackup.putting import put
 from tallykeep.systems.postgres.cluster import Cluster, prepare
 from tallykeep.systems.postgres.lsn import LSN
+from tallykeep.systems.postgres.retention.planning import apply
+from tallykeep.systems.postgres.settings import RetentionSettings
 
 pytestmark = pytest.mark.server
 
@@ -98,3 +106,25 @@ async def test_more_than_half_by_command(place: Path) -> None:  # noqa: F811
     assert len((await cluster.tier1.repository(CLOCK)).backups) == 5
     assert (await told(config, "--yes"))["held"] == 5
     assert len((await cluster.tier1.repository(CLOCK)).backups) == 2
+
+
+async def test_on_object_storage(tmp_path: Path, seaweedfs: SeaweedFS, bucket: str) -> None:  # noqa: F811
+    """In a bucket as in a folder: two phases, WAL and parts, what a dead writer left; what is kept restores."""
+    rules = RetentionSettings(keep_latest=3, pitr=0.0, grace=HOUR)
+    settings = replace(made_up.settings_of(tmp_path, RetentionSettings(), rules), tier2=on_s3(seaweedfs, bucket))
+    cluster, clock = await made_up.opened(settings), made_up.Hands()
+    tier = cluster.tier("2")
+    for number, entry in enumerate(await made_up.backups(cluster, 5), 1):
+        assert await made_up.backup(cluster, tier, number, entry.finished) == entry
+    left = f"packs/00/{7:032x}"
+    await tier.base.create(left, b"left")
+    plan = await apply(cluster, tier, settings, clock)
+    assert len(plan.forget) == 2 and plan.orphans.seen == {left: clock.now}
+    clock.now += HOUR
+    plan = await apply(cluster, tier, settings, clock)
+    assert len(plan.expired) == len(plan.wal.segments) == 2 and plan.orphans.due == [left]
+    repository = await tier.repository(clock)
+    assert set(await made_up.on_disk(tier.base)) == repository.keys()
+    assert [held.segment.start // made_up.SEGMENT for held in await tier.wal.segments()] == [3, 4, 5, 6]
+    await made_up.check_restores(cluster, tier, tmp_path / "out", repository.backups.values())
+    await cluster.close()
