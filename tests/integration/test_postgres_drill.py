@@ -15,7 +15,7 @@ import pytest
 from tests.support.postgres import server_folder
 from tests.support.postgres_drill import COUNTED, ROWS, Protected, alter_wal, fill, new_key, on_s3, protect, settings_of
 from tests.support.postgres_majors import MAJORS, MajorServer
-from tests.support.postgres_wal import REPLICATED, give, place  # noqa: F401 - a fixture
+from tests.support.postgres_wal import REPLICATED, give, place, wait  # noqa: F401 - a fixture
 from tests.support.servers import bucket, need, own_seaweedfs, seaweedfs  # noqa: F401 - fixtures
 
 from tallykeep.clock import SystemClock
@@ -75,6 +75,12 @@ def execute(server: PostgresServer, *commands: str, user: str = "postgres") -> N
             db.execute(command)
 
 
+def is_recovering(server: PostgresServer) -> bool:
+    """Whether it has not been promoted yet."""
+    with psycopg.connect(server.dsn()) as db:
+        return db.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
+
+
 # --- ok
 
 
@@ -100,15 +106,15 @@ async def test_a_sound_cluster_is_ok(protected: Protected) -> None:
     assert result.last_success == result.finished
 
 
-@pytest.mark.parametrize("major", MAJORS)
-async def test_every_major(place: Path, major: int) -> None:  # noqa: F811
+@pytest.mark.parametrize("major", MAJORS[:-1])
+async def test_older_majors(place: Path, major: int) -> None:  # noqa: F811
     """Each is found by its folder, recovers, and is checked by a pg_amcheck that is newer."""
     found = await protected_by(MajorServer(major, place))
     result = await found.drilling(bin=bin_of(major)).drill()
     assert (result.outcome, result.problems, result.unchecked) == ("ok", [], [])
     assert recovered(result, found)
     assert (result.version // 10_000, result.amcheck) == (major, "sound")
-    assert result.checksums == ("sound" if major >= 18 else "off")
+    assert result.checksums == "off"
     assert left_nothing(found)
 
 
@@ -149,6 +155,7 @@ async def test_a_new_timeline_and_a_tablespace(place: Path) -> None:  # noqa: F8
         (server.data / "recovery.signal").touch()
         give(server.data)
         server.start()
+        wait(lambda: not is_recovering(server))
         fill(server)
 
     rows = replace(COUNTED, expected=str(3 * ROWS))
@@ -330,7 +337,7 @@ async def test_a_machine_that_lacks_something(place: Path, protected: Protected)
 
 
 async def test_a_bucket_that_does_not_answer(place: Path, protected: Protected, own_seaweedfs: SeaweedFS) -> None:  # noqa: F811
-    """Silence is no end of WAL: before the restore, and in the middle of recovery, the drill is inconclusive."""
+    """A tier that is silent is neither without backups nor wanting: the drill is inconclusive, and soon over."""
     own_seaweedfs.create_bucket("backups")
     copy = protected.at(place / "archive")
     tier2 = replace(on_s3(own_seaweedfs, "backups"), timeout=1.0)
@@ -340,6 +347,18 @@ async def test_a_bucket_that_does_not_answer(place: Path, protected: Protected, 
     silent = await copy.drilling(timeout=20.0).drill()
     own_seaweedfs.thaw()
     assert (silent.outcome, silent.tier) == ("inconclusive", "2")
+    assert left_nothing(copy)
+
+
+async def test_wal_that_cannot_be_read(place: Path, protected: Protected) -> None:  # noqa: F811
+    """An error in the middle of recovery is no end of WAL: PostgreSQL does not open, and the drill is inconclusive."""
+    copy = protected.at(place / "archive")
+    begun = next(each for each in copy.cluster.archive.segments() if each.segment.name.endswith("2"))
+    begun.paths[0].unlink()
+    begun.paths[0].mkdir()
+    result = await copy.drill()
+    assert (result.outcome, result.stage, result.recovered_lsn) == ("inconclusive", "recovery", "")
+    assert begun.segment.name in result.why
     assert left_nothing(copy)
 
 

@@ -230,7 +230,8 @@ DRILL_TIME = Family(
 )  # fmt: skip
 DRILL_LAST_SUCCESS = Family(
     "tallykeep_postgres_drill_last_success_timestamp_seconds", Kind.GAUGE, TIMESTAMP, _TIER,
-    "Unix time when a drill last ended ok; 0 before the first.", alerts=alerts.DRILL_OLD,
+    "Unix time when a drill last ended ok; 0 before the first. Absent where none is scheduled.",
+    alerts=alerts.DRILL_OLD,
 )  # fmt: skip
 DRILL_DURATION = Family(
     "tallykeep_postgres_drill_duration_seconds", Kind.GAUGE, SECONDS, (*_TIER, "stage"),

@@ -115,9 +115,9 @@ class _Protection:
             yield WalCollector(cluster.source, self._receiver, clock, every)
         yield WorkCollector(cluster, clock, every, several=self._several)
         yield BaseCollector(cluster, clock, every)
-        yield DrillCollector(cluster, self._settings.drill.tier, every)
         yield WalProofCollector(self._verifier, cluster.name, every)
-        yield DrillCollector(cluster, self._settings.drill.tier, every)
+        drill = self._settings.drill
+        yield DrillCollector(cluster, drill.tier, every, scheduled=bool(drill.schedule))
         for tier in cluster.tiers:
             yield RetentionCollector(cluster, tier, clock)
 
@@ -144,8 +144,6 @@ class _Protection:
                 f"verify-{cluster.name}", settings.verify.schedule, zone, clock, work=self._verify,
                 last=self._last_verified, turn=self._turns.verify,
             )  # fmt: skip
-        if settings.drill.schedule:
-            yield drill_schedule(cluster, settings, clock, self._turns.drill)
 
     async def _back_up(self) -> None:
         """A base backup, once WAL arrives: without its WAL it would be worth nothing."""

@@ -127,7 +127,6 @@ class Course:
         result.amcheck = result.amcheck if drill.amcheck else examining.OFF
         if drill.amcheck:
             self._begin("amcheck")
-            await examining.ask_for_collations(server, result)
             await examining.check_indexes(server, programs, self._place.folder, result, self._clock)
         self._begin("questions")
         await examining.ask(server, drill.questions, result, drill.timeout)

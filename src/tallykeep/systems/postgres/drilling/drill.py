@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tallykeep.clock import Clock
+from tallykeep.errors import TallykeepError
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.cluster import Cluster
 from tallykeep.systems.postgres.drilling import cold, scratch
@@ -71,9 +72,12 @@ async def _scratch(parent: Path, owner: Owner | None, *, keep: bool) -> AsyncIte
 
 
 def _keep(cluster: Cluster, result: DrillResult) -> None:
-    """Put the result into the journal."""
-    cluster.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    journal = Journal(cluster.folder)
-    before = float(journal.read().drill.get("last_success", 0.0))
-    result.last_success = result.finished if result.ok else before
-    journal.drilled(result.as_json())
+    """Put the result into the journal; a disk that is full does not take it away from whoever waits for it."""
+    try:
+        cluster.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        journal = Journal(cluster.folder)
+        before = float(journal.read().drill.get("last_success", 0.0))
+        result.last_success = result.finished if result.ok else before
+        journal.drilled(result.as_json())
+    except (TallykeepError, OSError) as error:
+        result.notes.append(f"the result could not be kept in {cluster.folder}: {error}")

@@ -16,7 +16,7 @@ from tallykeep.runtime.processes import ManagedProcess
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres import pagesum
 from tallykeep.systems.postgres.drilling.programs import Programs
-from tallykeep.systems.postgres.drilling.result import NOT_CHECKED, Answer, DrillResult
+from tallykeep.systems.postgres.drilling.result import Answer, DrillResult
 from tallykeep.systems.postgres.drilling.server import RestoredServer
 from tallykeep.systems.postgres.replication import Connection, ServerError
 from tallykeep.systems.postgres.settings import QuestionSettings
@@ -24,6 +24,7 @@ from tallykeep.systems.postgres.settings import QuestionSettings
 SOUND, CORRUPT, OFF = "sound", "corrupt", "off"
 _POLL = 0.05  # seconds between two looks at pg_amcheck
 _MOST = 10  # problems that are told
+_PATIENCE = 60.0  # seconds for a question of our own
 _LONGEST = 200  # characters of an answer that are kept
 _CORRUPTION = 2  # status of pg_amcheck
 _ABSENT = re.compile(r"could not access file|could not load library|No space left|out of memory", re.IGNORECASE)
@@ -35,14 +36,16 @@ _COLLATIONS = (
 )
 
 
-async def ask_for_collations(server: RestoredServer, result: DrillResult) -> None:
-    """Say where text sorts differently here than it did on the primary: indexes then look corrupt that are not."""
+async def foreign_collations(server: RestoredServer, result: DrillResult) -> bool:
+    """Whether text sorts otherwise here than where it came from, which is noted: sound indexes then look corrupt."""
     if result.version < _VERSIONED:
-        return
-    for name, then, now in await in_thread(_rows, server, "template1", _COLLATIONS, 60.0):
-        result.open_question(
-            "amcheck", f"database {name}: text sorts by collation version {now} here and by {then} where it came from"
+        return False
+    rows = await in_thread(_rows, server, "template1", _COLLATIONS, _PATIENCE)
+    for name, then, now in rows:
+        result.notes.append(
+            f"database {name}: text sorts by collation version {now} here, and by {then} on the primary"
         )
+    return bool(rows)
 
 
 async def check_indexes(
@@ -56,7 +59,7 @@ async def check_indexes(
             "client programs of PostgreSQL, or set drill.amcheck: false.",
         )
         return
-    sorted_otherwise = bool(result.unchecked)
+    sorted_otherwise = await foreign_collations(server, result)
     status, said = await _amcheck(server, programs.amcheck, folder, clock)
     findings = [line for line in said.splitlines() if line.strip()]
     if status == 0:
@@ -66,7 +69,6 @@ async def check_indexes(
         for problem in wrong[:_MOST]:
             result.problem("amcheck", f"pg_amcheck: {problem}")
     else:
-        result.amcheck = NOT_CHECKED
         last = " ".join(line.strip() for line in findings[-2:]) or f"it ended with status {status}"
         result.open_question("amcheck", f"pg_amcheck could not check everything: {last}")
 

@@ -26,11 +26,12 @@ class DrillCollector:
 
     name = "postgres_drill"
 
-    def __init__(self, cluster: Cluster, tier: str, interval: float) -> None:
-        """`tier`: the one that settings choose: cold, 1 or 2."""
+    def __init__(self, cluster: Cluster, tier: str, interval: float, *, scheduled: bool = True) -> None:
+        """`tier`: the one that settings choose: cold, 1 or 2. Without a schedule no drill is ever due."""
         self.target = cluster.name
         self.interval = interval
         self.timeout = 30.0
+        self._scheduled = scheduled
         self._journal = Journal(cluster.folder)
         self._tier = tier if tier != COLD else TIER_1 if cluster.tier2 is None else TIER_2
 
@@ -46,7 +47,8 @@ class DrillCollector:
         labels = {"cluster_name": self.target, "tier": str(entries.drill.get("tier", self._tier))}
         told = entries.drill.get("outcome")
         yield families.DRILL_RESULT(told if told in OUTCOMES else UNKNOWN, **labels)
-        yield families.DRILL_LAST_SUCCESS(float(entries.drill.get("last_success", 0.0)), **labels)
+        if self._scheduled:
+            yield families.DRILL_LAST_SUCCESS(float(entries.drill.get("last_success", 0.0)), **labels)
         for sample in _latest(entries.drill, labels):
             yield sample
 

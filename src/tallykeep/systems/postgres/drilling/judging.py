@@ -6,6 +6,7 @@ storage that does not answer, leaves it inconclusive.
 
 from __future__ import annotations
 
+import errno
 import re
 import subprocess
 
@@ -21,6 +22,7 @@ from tallykeep.errors import (
 from tallykeep.systems.postgres.drilling.result import Ended, Outcome
 
 _AT_FAULT = (IntegrityError, Corrupt, NotFound, Malformed, ConfigError, RestoreError)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _SERIOUS = re.compile(r"^(?:FATAL|PANIC):\s+(.*)$", re.MULTILINE)
 _MACHINE = re.compile(  # what PostgreSQL says where the machine is at fault, or how it was set up
     r"No space left on device|Disk quota exceeded|[Oo]ut of memory|Cannot allocate memory|could not map|shared memory"
@@ -43,7 +45,8 @@ def judged(error: BaseException) -> Ended:
         return Ended("inconclusive", f"a program of PostgreSQL did not end: {error}")
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return Ended("inconclusive", f"{where}{error.strerror or error}; make room, or give another folder as scratch.")
+        more = "; make room, or give another folder as drill.scratch" if error.errno in _FULL else ""
+        return Ended("inconclusive", f"{where}{error.strerror or error}{more}.")
     raise error
 
 

@@ -1,4 +1,7 @@
-"""Drills on their schedule, one cluster at a time. One that was inconclusive is tried again after a while."""
+"""Drills on their schedule, one cluster at a time.
+
+One that did not come to restore anything is tried again after a while; of a restore that is large once a day is enough.
+"""
 
 from __future__ import annotations
 
@@ -46,4 +49,7 @@ def _tell(result: DrillResult) -> None:
     elif result.outcome == "failed":
         _log.error("%s: drill from tier %s failed: %s", result.cluster, result.tier, result.why)
     else:
-        raise Unavailable(f"{result.cluster}: the drill from tier {result.tier} is inconclusive: {result.why}")
+        told = f"{result.cluster}: the drill from tier {result.tier} is inconclusive: {result.why}"
+        if not result.restore_seconds:
+            raise Unavailable(told)
+        _log.warning("%s", told)
