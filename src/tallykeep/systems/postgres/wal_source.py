@@ -23,6 +23,7 @@ from tallykeep.systems.postgres.lsn import LSN, History, Segment, history_name, 
 
 _PART = re.compile(r"([0-9A-F]{24})\.(\d{4,})\.part")
 _FOLDER = f"{WAL_FOLDER}/"
+_TRIES = 5  # at a part that may be replaced while it is looked for
 
 
 class HeldSegment(NamedTuple):
@@ -132,10 +133,21 @@ class RemoteWal:
         try:
             return await self._read(segment_key(segment), segment)
         except NotFound:
+            return await self._read_part(segment)
+
+    async def _read_part(self, segment: Segment) -> bytes:
+        """As much of a segment as its newest part has; all of it where it has become complete meanwhile.
+
+        A part is removed once there is a longer one, or the whole: so where one was, something is.
+        """
+        for _ in range(_TRIES):
             parts = await self.parts(segment)
-            if not parts:
-                raise NotFound(f"{self.name}: holds nothing of the WAL segment {segment.name}.") from None
-            return await self._read(parts[-1], segment)
+            try:
+                return await self._read(parts[-1] if parts else segment_key(segment), segment)
+            except NotFound:
+                if not parts:
+                    break
+        raise NotFound(f"{self.name}: holds nothing of the WAL segment {segment.name}.")
 
     async def parts(self, segment: Segment) -> list[str]:
         """Keys of what was copied of a segment before it was complete, the newest last."""
