@@ -229,11 +229,19 @@ async def test_targets_beyond_what_is_held_are_refused_before_anything_is_writte
     assert not target.exists()
 
 
-def test_a_restore_that_is_killed_is_gone_on_with(kept: Kept) -> None:
-    """Killed at any moment PostgreSQL does not start from it; the same command ends it, and nothing is in the way."""
+def test_a_restore_that_is_killed_is_gone_on_with(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed at any moment PostgreSQL does not start from it; the same command ends it, and nothing is in the way.
+
+    Settings come from variables with relative paths, of which PostgreSQL knows nothing.
+    """
     target = kept.place / "again/data"
-    argv = [sys.executable, "-m", "tallykeep", "postgres", "restore", "--config", str(kept.config), "--to", str(target),
-            "--owner", OWNER, "--program", " ".join(program()), "-q"]  # fmt: skip
+    argv = [sys.executable, "-m", "tallykeep", "postgres", "restore", "--to", str(target), "-q", "--owner", OWNER,
+            "--program", " ".join(program())]  # fmt: skip
+    monkeypatch.chdir(kept.place)
+    monkeypatch.setenv("TALLYKEEP_POSTGRES_URL", "host=gone")
+    monkeypatch.setenv("TALLYKEEP_POSTGRES_ARCHIVE", "archive")
+    monkeypatch.setenv("TALLYKEEP_POSTGRES_KEY_FILE", str(kept.key_file))
+    (kept.place / "archive/main").rename(kept.place / "archive/default")
     kept.hand_over()
     for size in (0, 1 << 20, 8 << 20):
         _kill_at(argv, target, size)

@@ -14,8 +14,8 @@ from tallykeep.systems.postgres.cluster import Cluster, clusters_of
 from tallykeep.systems.postgres.settings import ClusterSettings, PostgresSettings
 
 
-def cluster_of(args: argparse.Namespace) -> Cluster:
-    """The cluster that is meant. Raises: ConfigError."""
+def settings_of(args: argparse.Namespace) -> PostgresSettings:
+    """The settings, with what the command line says instead. Raises: ConfigError."""
     settings: PostgresSettings = args.load_config(args.config).section("postgres")
     changes: dict[str, object] = {}
     if args.tier2:
@@ -23,9 +23,15 @@ def cluster_of(args: argparse.Namespace) -> Cluster:
     if args.key_file is not None:
         changes |= {"key": Secret(""), "key_file": args.key_file}
     known = [cluster.name for cluster in settings.clusters]
-    if args.tier2 and args.cluster not in known:
+    if args.cluster not in known and (args.tier2 or (args.cluster and not known)):  # a connection is not needed
         changes["clusters"] = (*settings.clusters, ClusterSettings(args.cluster or "default"))
-    settings = replace(settings, **changes)  # type: ignore[arg-type]
+    return replace(settings, **changes)  # type: ignore[arg-type]
+
+
+def cluster_of(args: argparse.Namespace, settings: PostgresSettings | None = None) -> Cluster:
+    """The cluster that is meant. Raises: ConfigError."""
+    settings = settings or settings_of(args)
+    known = [cluster.name for cluster in settings.clusters]
     if not args.cluster and len(known) > 1:
         raise ConfigError(f"postgres: several clusters are configured; choose one with --cluster: {', '.join(known)}")
     found = clusters_of(settings, [args.cluster] if args.cluster else [])
@@ -39,10 +45,10 @@ def tiers_of(args: argparse.Namespace) -> Sequence[str]:
     return tuple(args.tier) or (("2",) if args.tier2 else ())
 
 
-def options_of(args: argparse.Namespace) -> Sequence[str]:
+def options_of(args: argparse.Namespace, settings: PostgresSettings) -> Sequence[str]:
     """What get-wal needs to be told to find the same, wherever it runs; cluster and tiers apart."""
     config = args.config or os.environ.get(CONFIG_VARIABLE)
-    named = {"--config": config, "--key-file": args.key_file}
+    named = {"--config": config, "--key-file": settings.key_file}
     found = [word for name, path in named.items() if path for word in (name, os.path.abspath(path))]  # noqa: PTH100
     return [*found, *(("--tier2", _absolute(args.tier2)) if args.tier2 else ())]
 

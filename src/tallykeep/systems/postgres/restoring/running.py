@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from tallykeep.clock import SystemClock
 from tallykeep.runtime.progress import progress
 from tallykeep.runtime.signals import stop_requested
-from tallykeep.systems.postgres.restoring.choice_of_cluster import cluster_of, options_of, tiers_of
+from tallykeep.systems.postgres.restoring.choice_of_cluster import cluster_of, options_of, settings_of, tiers_of
+from tallykeep.systems.postgres.restoring.environment import passed_on, withheld
 from tallykeep.systems.postgres.restoring.request import PROGRAM, RestoreRequest, told
 from tallykeep.systems.postgres.restoring.restore import Plan, Restored, plan, restore
+from tallykeep.systems.postgres.settings import PostgresSettings
 from tallykeep.units import format_bytes, format_duration
 
 _INTERRUPTED = 130
@@ -27,9 +31,11 @@ def run_restore(args: argparse.Namespace) -> int:
 
 
 async def _run(args: argparse.Namespace) -> int:
-    cluster, clock = cluster_of(args), SystemClock()
+    settings, clock = settings_of(args), SystemClock()
+    cluster = cluster_of(args, settings)
     try:
-        planned = await plan(cluster, request_of(args), clock)
+        planned = await plan(cluster, request_of(args, settings), clock)
+        planned = replace(planned, notes=[*planned.notes, *_remarks(args)])
         if args.dry_run:
             _tell(args, plan_json(planned), [*plan_lines(planned), "nothing was written: --dry-run"])
             return 0
@@ -72,13 +78,31 @@ async def _ended(work: asyncio.Task[Restored]) -> bool:
         stopping.cancel()
 
 
-def request_of(args: argparse.Namespace) -> RestoreRequest:
+def request_of(args: argparse.Namespace, settings: PostgresSettings) -> RestoreRequest:
     """What the options ask for. Raises: ConfigError."""
     return RestoreRequest(
         args.to.absolute(), args.backup, args.time, args.lsn, args.name, args.immediate, args.timeline, tiers_of(args),
-        dict(args.tablespace), args.target_action, args.standby, args.owner, options_of(args),
-        shlex.split(args.program) or PROGRAM,
+        dict(args.tablespace), args.target_action, args.standby, args.owner, options_of(args, settings),
+        program_of(args, settings),
     )  # fmt: skip
+
+
+def _remarks(args: argparse.Namespace) -> Sequence[str]:
+    """What the server's environment must bring along."""
+    found = []
+    if names := withheld(os.environ):
+        found.append(
+            f"get-wal takes {' and '.join(names)} from the environment of PostgreSQL, which must have them: they are "
+            "secrets and written nowhere; better put them into files, and name those in tallykeep.yaml"
+        )
+    if os.geteuid() == 0 and not args.owner:
+        found.append("the files belong to root, who may not run PostgreSQL: give --owner USER")
+    return found
+
+
+def program_of(args: argparse.Namespace, settings: PostgresSettings) -> Sequence[str]:
+    """How PostgreSQL runs tallykeep, with the variables that this process was given."""
+    return ["/usr/bin/env", *passed_on(os.environ, settings), *(shlex.split(args.program) or PROGRAM)]
 
 
 def plan_lines(planned: Plan) -> list[str]:

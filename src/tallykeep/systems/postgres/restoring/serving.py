@@ -12,16 +12,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from tallykeep.clock import SystemClock
 from tallykeep.errors import TallykeepError
 from tallykeep.runtime.tracing import tracer
-from tallykeep.systems.postgres.cluster import Cluster
-from tallykeep.systems.postgres.restoring.choice_of_cluster import cluster_of, options_of, tiers_of
+from tallykeep.systems.postgres.restoring.choice_of_cluster import cluster_of, options_of, settings_of, tiers_of
 from tallykeep.systems.postgres.restoring.getwal import Given, get_wal
 from tallykeep.systems.postgres.restoring.recovery import SPOOL
+from tallykeep.systems.postgres.restoring.request import PROGRAM
 from tallykeep.systems.postgres.restoring.spool import Feeder, Spool
 from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
 
@@ -41,7 +41,8 @@ def run_get_wal(args: argparse.Namespace) -> int:
 
 
 async def _run(args: argparse.Namespace) -> int:
-    cluster = cluster_of(args)
+    settings = settings_of(args)
+    cluster = cluster_of(args, settings)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(cluster.close)
         wal = TieredWal([tier.wal for tier in cluster.tiers if not tiers_of(args) or tier.number in tiers_of(args)])
@@ -54,7 +55,8 @@ async def _run(args: argparse.Namespace) -> int:
     if given is None:
         return int(args.absent)
     if args.prefetch > 0:
-        _go_on(args, cluster, given, spool)
+        with suppress(OSError):  # the segment is there: what is not fetched ahead is fetched when it is asked for
+            _go_on(args, [*options_of(args, settings), "--cluster", cluster.name], given, spool)
     return 0
 
 
@@ -74,7 +76,7 @@ async def _feed(wal: TieredWal, spool: Spool, ahead: int) -> int:
     return 0
 
 
-def _go_on(args: argparse.Namespace, cluster: Cluster, given: Given, spool: Spool) -> None:
+def _go_on(args: argparse.Namespace, options: Sequence[str], given: Given, spool: Spool) -> None:
     """Have the next segments fetched ahead: by the process that does so, or by a new one."""
     following = given.following
     if following is None or not Path(SPOOL).parent.is_dir():  # not in a data directory
@@ -84,22 +86,11 @@ def _go_on(args: argparse.Namespace, cluster: Cluster, given: Given, spool: Spoo
     with spool.feeding() as free:
         pass
     if free:
-        argv = [
-            sys.executable,
-            "-P",
-            "-m",
-            "tallykeep",
-            "postgres",
-            "get-wal",
-            *options_of(args),
-            *_same(args, cluster),
-        ]
-        subprocess.Popen(
-            [*argv, "--feed", args.file, str(args.path)], start_new_session=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        argv = [*PROGRAM, "postgres", "get-wal", *options, *_same(args), "--feed", args.file, str(args.path)]
+        nowhere = subprocess.DEVNULL
+        subprocess.Popen(argv, start_new_session=True, stdin=nowhere, stdout=nowhere, stderr=nowhere)
 
 
-def _same(args: argparse.Namespace, cluster: Cluster) -> Sequence[str]:
+def _same(args: argparse.Namespace) -> Sequence[str]:
     tiers = [word for tier in args.tier for word in ("--tier", tier)]
-    return ["--cluster", cluster.name, "--prefetch", str(args.prefetch), *tiers]
+    return ["--prefetch", str(args.prefetch), *tiers]
