@@ -37,11 +37,11 @@ from tests.support.servers import need
 from tallykeep.clock import SystemClock
 from tallykeep.config.model import Secret
 from tallykeep.demo.seaweedfs import SeaweedFS
-from tallykeep.errors import ConfigError, Conflict, Refused, Unreachable
+from tallykeep.errors import ConfigError, Conflict, Refused, Unavailable, Unreachable
 from tallykeep.metrics import Book
 from tallykeep.runtime.processes import ManagedProcess, free_port
 from tallykeep.systems.postgres import families
-from tallykeep.systems.postgres.cluster import Cluster
+from tallykeep.systems.postgres.cluster import Cluster, clusters_of, prepare
 from tallykeep.systems.postgres.offload.address import Address, address_of, queue_folder
 from tallykeep.systems.postgres.offload.dead_letters import announce, list_failed, queue_states, retry
 from tallykeep.systems.postgres.offload.items import WAL, Item, Letter
@@ -49,7 +49,7 @@ from tallykeep.systems.postgres.offload.jetstream import connected
 from tallykeep.systems.postgres.offload.nats_server import MISSING, PROGRAM, NatsServer
 from tallykeep.systems.postgres.offload.offload import Offload
 from tallykeep.systems.postgres.offload.reconciling import Reconciler
-from tallykeep.systems.postgres.settings import PostgresSettings
+from tallykeep.systems.postgres.settings import ClusterSettings, PostgresSettings
 
 pytestmark = pytest.mark.server
 CLOCK = SystemClock()
@@ -311,6 +311,25 @@ async def test_what_is_no_letter_is_dropped(tmp_path: Path, caplog: pytest.LogCa
     assert "none of tallykeep's" in caplog.text
 
 
+async def test_one_cluster_does_not_wait_for_another(tmp_path: Path) -> None:
+    """The queue works for a cluster while tier 1 of the other has never seen its primary."""
+    settings = postgres_settings(tmp_path)
+    settings = replace(settings, clusters=(*settings.clusters, ClusterSettings(name="other")))
+    cluster, other = clusters_of(settings)
+    for one in (cluster, other):
+        await prepare(one)
+    write(cluster, 0.5)
+    async with running((cluster, other), settings) as offload:
+        await queued(offload)
+        await seen(offload)
+        await receive(cluster, offload, 1)
+        await arrived(cluster, 0)
+        assert not offload.standings["other"].owned
+        await asyncio.to_thread(write, other, 1.5, told=partial(offload.segment_done, other))
+        await arrived(other, 0)
+        await drained(settings)
+
+
 # --- the object store
 
 
@@ -414,6 +433,22 @@ async def test_a_torn_upload_never_has_a_final_name(tmp_path: Path, seaweedfs: S
             assert torn.met == 3 and lost.met >= 2
         sizes = [each.size async for page in cluster.tier2.root.list("wal/") for each in page]
     assert figure(book, families.CONSUMER_WRITTEN_SIZE, cluster_name="main") == sum(sizes)
+
+
+async def test_an_upload_whose_answer_never_came_counts_once(tmp_path: Path, seaweedfs: SeaweedFS, bucket: str) -> None:
+    """What the next comparison finds there is counted then, if this process had sent it."""
+    settings = postgres_settings(tmp_path)
+    with FaultProxy(seaweedfs.endpoint, Fault(_putting(segment(0).name), lose=True)) as proxy:
+        cluster, book = await opened(settings, impatient(seaweedfs, bucket, proxy.endpoint)), Book()
+        write(cluster, 1.5)
+        offload = Offload([cluster], settings, book, CLOCK)
+        reconciler = offload.reconcilers["main"]
+        with pytest.raises(Unavailable):
+            await reconciler.compare()
+        assert not figure(book, families.CONSUMER_WRITTEN, cluster_name="main")
+        for _ in range(2):
+            await reconciler.compare()
+            assert figure(book, families.CONSUMER_WRITTEN, cluster_name="main") == 1
 
 
 def _putting(name: str) -> Callable[..., bool]:

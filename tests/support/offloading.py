@@ -114,7 +114,7 @@ def postgres_settings(folder: Path, tier2: str = "", queue: QueueSettings = QUIC
 
 async def opened(settings: PostgresSettings, store: Callable[[str], Store] | None = None) -> Cluster:
     """The cluster, its folders made; `store` makes its stores of tier 2 instead, by what comes behind the prefix."""
-    (cluster,) = clusters_of(settings)
+    (cluster, *_) = clusters_of(settings)
     if store is not None:
         root = store("main")
         tier2 = Tier("2", root, store(f"main/{BASE}"), RemoteWal(root, cluster.cipher), cluster.cipher)
@@ -135,11 +135,17 @@ def impatient(server: SeaweedFS, bucket: str, endpoint: str = "", timeout: float
 
 @asynccontextmanager
 async def running(
-    cluster: Cluster, settings: PostgresSettings, *, take_over: bool = False, book: Book | None = None
-) -> AsyncIterator[Offload]:
+    clusters: Cluster | Sequence[Cluster],
+    settings: PostgresSettings,
+    *,
+    take_over: bool = False,
+    book: Book | None = None,
+) -> AsyncIterator[Offload]:  # fmt: skip
     """Everything under a supervisor that restarts quickly."""
     book, clock = book or Book(), SystemClock()
-    offload = Offload([cluster], settings, book, clock, take_over=take_over)
+    offload = Offload(
+        [clusters] if isinstance(clusters, Cluster) else clusters, settings, book, clock, take_over=take_over
+    )
     supervisor = Supervisor(book, clock, lambda: Backoff(0.1, 0.5))
     supervisor.start(offload.services)
     try:

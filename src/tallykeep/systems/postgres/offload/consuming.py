@@ -3,7 +3,7 @@
 WAL never waits for it. Hints come from the receiver's thread; when too many wait, or NATS is down, they are dropped,
 and the comparison of the tiers finds what they said. What fails is tried again, later each time; after its last
 attempt, or at once where another makes no sense, it becomes a dead letter. Memory: 1000 hints; `parallel` segments of
-WAL and one base backup on their way.
+WAL and one base backup on their way, and as much again for a moment after the connection was lost.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import suppress
 from tallykeep.clock import Clock
 from tallykeep.errors import IntegrityError, Malformed, TallykeepError, Unreachable
 from tallykeep.runtime.backoff import Backoff
+from tallykeep.runtime.supervisor import stop_tasks
 from tallykeep.runtime.threads import in_thread
 from tallykeep.runtime.tracing import carrier
 from tallykeep.systems.postgres.offload.address import Address
@@ -28,6 +29,8 @@ from tallykeep.systems.postgres.settings import QueueSettings
 _HINTS = 1000
 _TAKE = 20.0  # seconds that a question for the next message stays open
 _HEARTBEAT = ACK_WAIT / 3
+_SOON = 2.0  # seconds until a message is looked at again that came before the first comparison
+_END = 2.0  # seconds that work has to end
 _STARTING = 5.0  # seconds in which nobody wonders that there is no queue yet
 _log = logging.getLogger(__name__)
 
@@ -50,11 +53,18 @@ class QueueService:
         self._parallel = parallel
         self._loop: asyncio.AbstractEventLoop | None = None
         self._hints: asyncio.Queue[Letter] = asyncio.Queue(_HINTS)
+        self._works: set[asyncio.Task[None]] = set()
         self._said = ""
 
     async def run(self) -> None:
         """Serve until cancelled; a queue that is down is waited for."""
         self._loop = asyncio.get_running_loop()
+        try:
+            await self._run()
+        finally:
+            await stop_tasks(self._works, _END)
+
+    async def _run(self) -> None:
         backoff, began = Backoff(0.5, 15.0), self._clock.monotonic()
         while True:
             try:
@@ -140,8 +150,6 @@ class QueueService:
                 standing.failed.setdefault(dead.item, dead.problem)
 
     async def _consume(self, queue: Queue, kind: Kind, parallel: int) -> None:
-        for standing in self._worker.standings.values():  # before, nobody knows what is there already
-            await standing.looked.wait()
         gate = asyncio.Semaphore(parallel)
         async with asyncio.TaskGroup() as group:
             while True:
@@ -163,7 +171,7 @@ class QueueService:
         beating = asyncio.create_task(self._beat(delivery))
         try:
             failed = letter.item in self._failed_of(letter.item)
-            await self._worker.do(letter.item, letter.traceparent)
+            await asyncio.shield(self._begun(letter))
             if failed:
                 await queue.forget(letter.item)
             await delivery.done()
@@ -177,11 +185,23 @@ class QueueService:
         finally:
             beating.cancel()
 
+    def _begun(self, letter: Letter) -> asyncio.Task[None]:
+        """The work itself, which a lost connection does not cut off: what has been stored would not be counted."""
+        task = asyncio.create_task(self._worker.do(letter.item, letter.traceparent))
+        self._works.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._works.discard(task)
+        if not task.cancelled():
+            task.exception()  # who waited for it may be gone
+
     async def _failure(self, queue: Queue, delivery: Delivery, letter: Letter, error: Exception) -> None:
         """Later again, or never."""
         settings, item, attempt = self._settings, letter.item, delivery.attempt
         if isinstance(error, NotOurs):
-            await delivery.again(settings.retry_at_most)
+            await self._not_now(delivery, item)
             return
         most = settings.wal_attempts if item.kind == WAL else settings.backup_attempts
         given_up = attempt >= most or isinstance(error, IntegrityError)
@@ -191,6 +211,13 @@ class QueueService:
             await delivery.done()
         else:
             await delivery.again(min(settings.retry_after * 2.0 ** (attempt - 1), settings.retry_at_most))
+
+    async def _not_now(self, delivery: Delivery, item: Item) -> None:
+        """Soon, when the tiers have been compared; never where tier 2 is another's: that finds it when it is ours."""
+        if self._worker.standings[item.cluster].owned is False:
+            await delivery.done()
+        else:
+            await delivery.again(min(_SOON, self._settings.retry_at_most))
 
     def _failed_of(self, item: Item) -> dict[Item, str]:
         standing = self._worker.standings.get(item.cluster)

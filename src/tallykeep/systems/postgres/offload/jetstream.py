@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 _CONSUMER = "tallykeep"
 _TIMEOUT = 5.0  # seconds for an answer
+_CLOSING = 1.0  # seconds
 _PING, _PINGS = 5, 2  # seconds between two, and how many may go unanswered
 ACK_WAIT = 30.0  # seconds after which a message whose taker has died is given out again
 _AT_ONCE = 1000  # messages that may be on their way or wait for another try
@@ -174,7 +175,7 @@ class Queue:
     async def close(self) -> None:
         """Idempotent."""
         with suppress(nats.errors.Error, OSError, TimeoutError):
-            async with asyncio.timeout(_TIMEOUT):
+            async with asyncio.timeout(_CLOSING):
                 await self._client.close()
 
     async def _make(self, config: api.StreamConfig) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 
 from tallykeep.clock import Clock
 from tallykeep.errors import ConfigError, IntegrityError, NotFound, Refused, TallykeepError
@@ -110,6 +110,7 @@ class Reconciler:
         standing.compared(remote, missing)
         if remote.latest:
             self._worker.latest(cluster.name, remote.latest)
+        self._worker.arrived(standing)
         await self._tidy(remote)
         await self._histories(remote)
         wal = [Item(WAL, cluster.name, segment.name) for segment in missing]
@@ -142,7 +143,7 @@ class Reconciler:
     async def _see_to(self, missing: Sequence[Item]) -> None:
         """Queue it; copy it where the queue is down, or brings nothing forward."""
         stuck = bool(self._before & set(missing)) and self._standing.copied == self._copied
-        rest = list(missing) if stuck else [item for item in missing if not await self._ask(item)]
+        rest = [item for item in missing if not self._standing.is_busy(item) and (stuck or not await self._ask(item))]
         if rest:
             await self._copy(rest)
 
@@ -151,18 +152,19 @@ class Reconciler:
 
     async def _copy(self, items: Sequence[Item]) -> None:
         """Copy now, several at a time, in order. What is wrong with one holds up no other; an outage ends it."""
-        waiting = iter(items)
+        waiting = deque(items)
 
         async def work() -> None:
-            for item in waiting:
-                await self._one(item)
+            while waiting:
+                try:
+                    await self._one(waiting.popleft())
+                except TallykeepError:
+                    waiting.clear()
+                    raise
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self._parallel):
-                    group.create_task(work())
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+        for ended in await asyncio.gather(*(work() for _ in range(self._parallel)), return_exceptions=True):
+            if isinstance(ended, BaseException):
+                raise ended
 
     async def _one(self, item: Item) -> None:
         try:
@@ -200,11 +202,17 @@ class PartialCopier:
         self._standing = standing
         self._every = every
         self._clock = clock
+        self._said = ""
 
     async def run(self) -> None:
-        """Copy until cancelled. Raises: StoreErrors; IntegrityError."""
+        """Copy until cancelled; what fails is tried again the next time."""
         await self._standing.looked.wait()
         while True:
-            with suppress(NotFound):  # of a segment that is whole meanwhile
+            try:
                 await copy_partial(self._standing)
+                self._said = ""
+            except TallykeepError as error:
+                if str(error) != self._said:
+                    _log.warning("%s", error)
+                self._said = str(error)
             await self._clock.sleep(self._every)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 from tallykeep.systems.postgres import coverage
 from tallykeep.systems.postgres.cluster import Cluster, Tier
 from tallykeep.systems.postgres.lsn import LSN, History, Segment
 from tallykeep.systems.postgres.offload.held import RemoteHeld
-from tallykeep.systems.postgres.offload.items import Item
+from tallykeep.systems.postgres.offload.items import WAL, Item
 from tallykeep.systems.postgres.wal_source import stretches
 
 _log = logging.getLogger(__name__)
@@ -31,11 +31,12 @@ class Standing:
         self.lacking: set[Segment] = set()
         self.proved: dict[Segment, int] = {}  # hold the same WAL in other bytes, and so many
         self.failed: dict[Item, str] = {}  # given up until somebody or the next comparison asks again: the problem
+        self.tried: set[Segment] = set()  # were sent, and no answer came yet
         self.copied = 0  # since the process began
         self.looked = asyncio.Event()  # there was a first comparison, or it is known to be another's
         self._since: dict[Segment, int] = {}
         self._said: dict[Item, str] = {}
-        self._busy: dict[Item, asyncio.Lock] = {}
+        self._busy: dict[Item, tuple[asyncio.Lock, int]] = {}  # and how many want it
 
     @property
     def ready(self) -> bool:
@@ -71,6 +72,13 @@ class Standing:
         self.copied += 1
         if not same_bytes:
             self.proved[segment] = size
+
+    def found(self) -> Iterator[int]:
+        """Sizes of segments that had been sent, and were found there by a comparison, each once."""
+        for segment in [tried for tried in self.tried if self.has(tried)]:
+            if not self.is_busy(Item(WAL, self.cluster.name, segment.name)) and self.remote is not None:
+                self.tried.discard(segment)
+                yield self.remote.segments[segment]
 
     def has(self, segment: Segment) -> bool:
         """Whether tier 2 is known to hold it, whole."""
@@ -116,10 +124,16 @@ class Standing:
     @asynccontextmanager
     async def alone(self, item: Item) -> AsyncIterator[None]:
         """Nobody else in this process copies the same thing meanwhile."""
-        lock = self._busy.setdefault(item, asyncio.Lock())
+        lock, users = self._busy.get(item, (asyncio.Lock(), 0))
+        self._busy[item] = lock, users + 1
         try:
             async with lock:
                 yield
         finally:
-            if not lock.locked():
-                self._busy.pop(item, None)
+            _, users = self._busy.pop(item)
+            if users > 1:
+                self._busy[item] = lock, users - 1
+
+    def is_busy(self, item: Item) -> bool:
+        """Whether it is being copied now."""
+        return item in self._busy

@@ -68,6 +68,16 @@ class Worker:
         """Tier 2 held a WAL file of that time already."""
         self._book.set(families.CONSUMER_LATEST_WRITTEN_TIME, time, cluster_name=cluster)
 
+    def arrived(self, standing: Standing) -> None:
+        """Count what was put with an answer that never came, now that a comparison has found it there."""
+        for size in standing.found():
+            self._count(standing.cluster.name, size)
+
+    def _count(self, cluster: str, size: int) -> None:
+        self._book.add(families.CONSUMER_WRITTEN_SIZE, size, cluster_name=cluster)
+        self._book.add(families.CONSUMER_WRITTEN, cluster_name=cluster)
+        self.latest(cluster, self._clock.time())
+
     async def _wal(self, standing: Standing, item: Item, parent: str) -> None:
         timeline = history_timeline(item.name)
         if timeline is not None:
@@ -79,12 +89,12 @@ class Worker:
         if standing.has(segment):
             return
         with _tracer.span("upload_wal", {"cluster_name": item.cluster, "wal_name": item.name}, parent=parent) as span:
+            standing.tried.add(segment)
             size, ours = await put_segment(standing.cluster, standing.tier, segment)
             span.set("size", size)
+        standing.tried.discard(segment)
         if ours:
-            self._book.add(families.CONSUMER_WRITTEN_SIZE, size, cluster_name=item.cluster)
-            self._book.add(families.CONSUMER_WRITTEN, cluster_name=item.cluster)
-            self.latest(item.cluster, self._clock.time())
+            self._count(item.cluster, size)
         else:
             size = (await standing.tier.root.head(segment_key(segment))).size
         standing.stored(segment, size, same_bytes=ours)
