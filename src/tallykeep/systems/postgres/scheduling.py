@@ -42,10 +42,11 @@ class Schedule:
         while True:
             while (left := due - self._clock.time()) > 0:
                 await self._clock.sleep(min(left, _LOOK))
+                due = min(due, self._following(self._clock.time() - _LOOK))  # sooner where the clock was set back
             async with self._turn:
                 done = await self._attempt()
             now = self._clock.time()
-            due = following(self._expression, now, self._zone)
+            due = self._following(now)
             if not done:
                 due = min(due, now + RETRY)
 
@@ -54,7 +55,10 @@ class Schedule:
         now, last = self._clock.time(), await self._last()
         if last is None and self._at_once:
             return now
-        return following(self._expression, now if last is None else min(last, now), self._zone)
+        return self._following(now if last is None else min(last, now))
+
+    def _following(self, moment: float) -> float:
+        return following(self._expression, moment, self._zone)
 
     async def _attempt(self) -> bool:
         """Whether it was done."""
