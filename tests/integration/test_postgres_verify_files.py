@@ -18,13 +18,13 @@ from tests.support.postgres_verify import (
     streamed,
     verified,
 )
-from tests.support.postgres_wal import REPLICATED, lsn_of, place, primary, run
+from tests.support.postgres_wal import KEY, REPLICATED, lsn_of, place, primary, run
 
 from tallykeep.demo.postgres import PostgresServer
 from tallykeep.systems.postgres.cluster import Cluster, prepare
 from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.pagesum import PAGE
-from tallykeep.systems.postgres.repository.chunk import SIZE
+from tallykeep.systems.postgres.repository.chunk import SIZE, Frames
 from tallykeep.systems.postgres.verifying.manifest import NAME, BackupManifest
 from tallykeep.systems.postgres.verifying.verify import verify_backup
 
@@ -107,3 +107,29 @@ async def spoilt(cluster: Cluster, folder: Path, name: str) -> None:
     with changed(folder / NAME, 300):
         await kept(cluster, folder, f"{name} manifest", wal)
     await kept(cluster, folder, f"{name} incomplete", wal)
+
+
+class Wrong(Frames):
+    """A writer that spoils a byte of one file between naming a chunk and storing it."""
+
+    def frame(self, id: bytes, chunk: bytes | memoryview) -> bytes:
+        spoilt = bytes(chunk)
+        return super().frame(id, spoilt.replace(b"# PostgreSQL Client Auth", b"# PostgreSQL client Auth"))
+
+
+@pytest.mark.parametrize(("key", "algorithm"), [(None, "CRC32C"), (KEY, "CRC32C"), (KEY, "NONE")])
+async def test_a_writer_that_was_wrong(place: Path, key: bytes | None, algorithm: str) -> None:
+    """A chunk that was stored under an id that is not its own is found by file and chunk, sealed or not."""
+    cluster = cluster_in(place / "archive", key=key)
+    await prepare(cluster)
+    with primary(place) as server, streamed(server, cluster):
+        options = ["-X", "none", "-c", "fast", f"--manifest-checksums={algorithm}"]
+        run("pg_basebackup", "-d", server.dsn(), "-D", str(place / "plain"), *options)
+    [wal] = BackupManifest.parse((place / "plain" / NAME).read_bytes(), NAME).wal
+    await kept(cluster, place / "plain", "monday", wal, Wrong(cluster.cipher))
+    [verdict] = (await verified(cluster)).values()
+    told = "\n".join(verdict.problems)
+    assert not verdict.sound
+    assert "pg_hba.conf" in told
+    assert "holds a chunk with the id" in told
+    assert len(verdict.problems) <= 2

@@ -18,7 +18,7 @@ from tallykeep.systems.postgres.basebackup.backup import BackupRequest, back_up
 from tallykeep.systems.postgres.cipher import Cipher
 from tallykeep.systems.postgres.cluster import Cluster, open_cluster, prepare
 from tallykeep.systems.postgres.locks import writing
-from tallykeep.systems.postgres.repository.chunk import SIZE
+from tallykeep.systems.postgres.repository.chunk import SIZE, Frames
 from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.repository.files import FOLDER, BackupFile, Files
 from tallykeep.systems.postgres.repository.filling import Filler
@@ -69,9 +69,10 @@ async def copied(cluster: Cluster) -> None:
             await root.create(key, (cluster.folder / key).read_bytes())
 
 
-async def kept(cluster: Cluster, folder: Path, name: str, wal: WalRange) -> BackupEntry:
+async def kept(cluster: Cluster, folder: Path, name: str, wal: WalRange, frames: Frames | None = None) -> BackupEntry:
     """The files of a folder in the place of a base backup, as they are: also what no server would send."""
     async with writing(cluster, cluster.tier1, CLOCK) as repository:
+        repository.frames = frames or repository.frames
         filler = Filler(repository, asyncio.get_running_loop())
         files = await asyncio.to_thread(_fill, filler, folder)
         id = digest(name.encode())[-32:]

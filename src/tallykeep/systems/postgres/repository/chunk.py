@@ -52,14 +52,24 @@ class Frames:
 
     def chunk(self, id: bytes, frame: bytes | memoryview, name: str) -> bytes:
         """The chunk of that id, proved; `name` is for messages. Raises: IntegrityError."""
-        opened = self._cipher.open(frame, id, name) if self._cipher else frame
-        chunk = _unpacked(memoryview(opened), name)
+        chunk = self._opened(id, frame, name)
         if (found := self.id_of(chunk)) != id:
             raise IntegrityError(
                 f"{name}: holds a chunk with the id {found.hex()}, and {id.hex()} was expected: it has changed since "
                 "it was written; bring the pack back from a copy of the repository."
             )
         return chunk
+
+    def sealed(self, id: bytes, frame: bytes | memoryview, name: str) -> bytes:
+        """The same, proved by its seal where there is a key: what was written under that id, whatever that was.
+
+        For who proves in another way that this was right: the hash costs a fifth of a verification. Raises:
+        IntegrityError.
+        """
+        return self._opened(id, frame, name) if self._cipher else self.chunk(id, frame, name)
+
+    def _opened(self, id: bytes, frame: bytes | memoryview, name: str) -> bytes:
+        return _unpacked(memoryview(self._cipher.open(frame, id, name) if self._cipher else frame), name)
 
 
 def _unpacked(frame: memoryview, name: str) -> bytes:

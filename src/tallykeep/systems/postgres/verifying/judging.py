@@ -68,8 +68,8 @@ async def judge(entry: BackupEntry, files: Files, control: Control | None, ledge
     judging = _Judging(entry, control, ledger, found)
     found.manifest = await _manifest(judging, files)
     await in_thread(judging.files, files)
-    for file in judging.to_hash:
-        await _hash(ledger.repository, file, found)
+    for file in judging.to_read:
+        await _read(ledger.repository, file, found)
     return found
 
 
@@ -89,15 +89,25 @@ async def _manifest(judging: _Judging, files: Files) -> BackupManifest | None:
     return None
 
 
-async def _hash(repository: Repository, file: BackupFile, found: Judged) -> None:
-    """Compare a hash that takes in the bytes in their order. Raises: StoreErrors."""
-    assert found.manifest is not None
-    said = found.manifest.files[file.path]
-    hashed = hashlib.new(SHA[said.algorithm])
-    async for chunk in chunks_of(repository, file):
-        await in_thread(hashed.update, chunk)
-    if hashed.digest() != said.checksum:
-        found.problems.add(f"{file.path}: its {said.algorithm} is not what PostgreSQL's manifest says")
+async def _read(repository: Repository, file: BackupFile, found: Judged) -> None:
+    """Prove a file whose CRC-32C tells nothing, or not which chunk is wrong: ids, and SHA. Raises: StoreErrors."""
+    said = found.manifest.files.get(file.path) if found.manifest else None
+    algorithm = SHA.get(said.algorithm) if said else None
+    hashed = hashlib.new(algorithm) if algorithm else None
+    if hashed is None and repository.cipher is None:
+        return  # ids were computed as packs were read
+    try:
+        async for chunk in chunks_of(repository, file):
+            if hashed is not None:
+                await in_thread(hashed.update, chunk)
+    except IntegrityError as error:
+        found.problems.add(f"{file.path}: {error}")
+    except NotFound as error:  # it was there when its pack was read
+        await must_be_there(repository.store)
+        found.problems.add(f"{file.path}: {error}")
+    else:
+        if said is not None and hashed is not None and hashed.digest() != said.checksum:
+            found.problems.add(f"{file.path}: its {said.algorithm} is not what PostgreSQL's manifest says")
 
 
 class _Judging:
@@ -106,7 +116,7 @@ class _Judging:
     def __init__(self, entry: BackupEntry, control: Control | None, ledger: Ledger, found: Judged) -> None:
         self.ledger = ledger
         self.found = found
-        self.to_hash: list[BackupFile] = []
+        self.to_read: list[BackupFile] = []
         self._control = control if control is not None and control.checksums else None
         self._start, self._stop = LSN.parse(entry.start_lsn), LSN.parse(entry.stop_lsn)
 
@@ -140,8 +150,9 @@ class _Judging:
             self.found.problems.add(
                 f"{file.path}: its chunks have {size} bytes, and the list of files says {file.size}"
             )
-        if manifest is not None and file.path != NAME:
-            self._compare(file, manifest.files.get(file.path), crc)
+        said = manifest.files.get(file.path) if manifest is not None else None
+        if not self._compare(file, said, crc):
+            self.to_read.append(file)
         self._pages(file, chunks)
 
     def _chunks(self, file: BackupFile) -> Iterator[tuple[int, int]]:
@@ -170,19 +181,22 @@ class _Judging:
             self.found.broken.add(key)
             self.found.problems.add(self.ledger.broken[key])
 
-    def _compare(self, file: BackupFile, said: Listed | None, crc: int) -> None:
+    def _compare(self, file: BackupFile, said: Listed | None, crc: int) -> bool:
+        """Whether the file's CRC-32C proves it."""
         if said is None:
-            self.found.problems.add(f"{file.path}: PostgreSQL's manifest does not list it")
-        elif said.size != file.size:
+            if self.found.manifest is not None and file.path != NAME:
+                self.found.problems.add(f"{file.path}: PostgreSQL's manifest does not list it")
+            return False
+        if said.size != file.size:
             self.found.problems.add(f"{file.path}: has {file.size} bytes, and PostgreSQL's manifest says {said.size}")
-        elif said.algorithm in SHA:
-            self.to_hash.append(file)
-        elif said.algorithm == CRC32C and said.checksum != crc.to_bytes(4, "little"):
+        if said.algorithm not in (CRC32C, "", *SHA):
+            self.found.problems.add(f"{file.path}: PostgreSQL's manifest has a {said.algorithm}, which is not known")
+        if said.algorithm != CRC32C:
+            return False
+        if said.checksum != crc.to_bytes(4, "little"):
             self.found.problems.add(f"{file.path}: its CRC-32C is not what PostgreSQL's manifest says")
-        elif said.algorithm not in ("", CRC32C):
-            self.found.problems.add(
-                f"{file.path}: PostgreSQL's manifest has a {said.algorithm}, which is not known here"
-            )
+            return False
+        return said.size == file.size
 
     def _pages(self, file: BackupFile, chunks: list[tuple[int, int]]) -> None:
         block = None if self._control is None else first_block(file.path, self._control)

@@ -1,4 +1,7 @@
-"""Packs, each read once: the object's hash, and of every chunk its seal, its id, its CRC-32C and its pages.
+"""Packs, each read once: the object's hash, and of every chunk its seal or its id, its CRC-32C and its pages.
+
+A seal is bound to the id, so with a key a chunk that opens is what was written under it. That this was what PostgreSQL
+had sent is proved file by file, by CRC-32C; where that cannot be, judging.py has the ids computed.
 
 Packs are read while others are proved, on as many threads as there are cores. Memory: four packs, 16 MiB each, and
 7 MiB of chunks and pages for each core.
@@ -128,7 +131,7 @@ class _Prover:
             end = start + pack.stored[position]
             name = f"{ledger.repository.store.name}/{pack.key}, chunk {position} (bytes {start} to {end - 1})"
             try:
-                chunk = frames.chunk(pack.id(position), data[start:end], name)
+                chunk = frames.sealed(pack.id(position), data[start:end], name)
                 if len(chunk) != pack.raw[position]:
                     raise IntegrityError(f"{name}: has {len(chunk)} bytes, and its index says {pack.raw[position]}.")
             except IntegrityError as error:

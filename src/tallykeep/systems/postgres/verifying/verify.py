@@ -75,10 +75,9 @@ async def note(cluster: Cluster, tier: Tier, verdicts: Sequence[Verdict], clock:
     """
     if not verdicts or not await in_thread((cluster.folder / "base").is_dir):
         return
-    now, problem = clock.time(), next((problem for verdict in verdicts for problem in verdict.problems), "")
-    await in_thread(Journal(cluster.folder).verified, tier.number, now, problem)
+    now, problem = round(clock.time(), 3), next((problem for verdict in verdicts for problem in verdict.problems), "")
     entries = [
-        VerifiedEntry(verdict.backup, round(now, 3), verdict.sound, next(iter(verdict.problems), ""))
+        VerifiedEntry(verdict.backup, now, verdict.sound, next(iter(verdict.problems), ""))
         for verdict in verdicts if verdict.backup != REST
     ]  # fmt: skip
     try:
@@ -87,6 +86,7 @@ async def note(cluster: Cluster, tier: Tier, verdicts: Sequence[Verdict], clock:
     except (IntegrityError, NotFound):  # of an index: nothing is written to a repository that does not open
         if not problem:
             raise
+    await in_thread(Journal(cluster.folder).verified, tier.number, now, problem)
 
 
 async def _commit(cluster: Cluster, tier: Tier, entries: Sequence[VerifiedEntry], clock: Clock) -> None:
