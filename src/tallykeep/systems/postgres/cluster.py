@@ -126,6 +126,9 @@ class Cluster:
 def clusters_of(settings: PostgresSettings, names: Iterable[str] = ()) -> list[Cluster]:
     """The clusters of those names, or all; nothing is sent or made. Raises: ConfigError with every mistake."""
     known = {cluster.name: cluster for cluster in settings.clusters}
+    if len(known) < len(settings.clusters):
+        twice = [name for name in known if sum(cluster.name == name for cluster in settings.clusters) > 1]
+        raise ConfigError(*(f"postgres: two clusters are named {name}: rename one" for name in twice))
     missing = [name for name in names if name not in known]
     if missing:
         raise ConfigError(

@@ -74,9 +74,6 @@ def _clusters(settings: PostgresSettings) -> list[Cluster]:
         raise ConfigError(
             "postgres: there is nothing to protect: set TALLYKEEP_POSTGRES_URL, or name clusters in tallykeep.yaml"
         )
-    names = [cluster.name for cluster in clusters]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(*(f"postgres: two clusters are named {name}: rename one" for name in twice))
     return clusters
 
 
@@ -138,7 +135,6 @@ class _Protection:
             )  # fmt: skip
         if settings.drill.schedule:
             yield drill_schedule(cluster, settings, clock, self._turns.drill)
-
         if settings.verify.schedule:
             yield Schedule(
                 f"verify-{cluster.name}", settings.verify.schedule, zone, clock, work=self._verify,
