@@ -10,48 +10,50 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.postgres_drill import Protected, fill, new_key, processes, protect, settings_of
-from tests.support.postgres_wal import place, primary, wait  # noqa: F401 - a fixture
+from tests.support.postgres_drill import Protected, processes, protected  # noqa: F401 - a fixture
+from tests.support.postgres_wal import place, wait  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.server
 
 
-def command(protected: Protected, config: Path, *options: str) -> subprocess.Popen[str]:
+def command(config: Path, *options: str) -> subprocess.Popen[str]:
     """`tallykeep postgres drill` as a process."""
     argv = [sys.executable, "-m", "tallykeep", "postgres", "drill", "--config", str(config), *options]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TALLYKEEP_", "OTEL_"))}
     return subprocess.Popen(argv, env=kept, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def configured(protected: Protected, path: Path, question: str) -> Path:
+def configured(found: Protected, path: Path, question: str) -> Path:
     """A tallykeep.yaml with one question."""
     path.write_text(
-        f"postgres:\n  archive: {protected.settings.archive}\n  key_file: {protected.settings.key_file}\n"
+        f"postgres:\n  archive: {found.settings.archive}\n  key_file: {found.settings.key_file}\n"
         f"  clusters: [{{name: main}}]\n  drill: {{questions: [{{sql: {question}, expected: t}}]}}\n"
     )
     return path
 
 
-def scratch(protected: Protected) -> list[str]:
+def scratch(found: Protected) -> list[str]:
     """What is in the drills' folder."""
-    return sorted(path.name for path in (protected.settings.archive / "scratch" / "main").iterdir())
+    return sorted(path.name for path in (found.settings.archive / "scratch" / "main").iterdir())
 
 
 @pytest.mark.parametrize("stage", ["recovery", "questions"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
-async def test_a_drill_that_ends_early(place: Path, stage: str, number: signal.Signals) -> None:  # noqa: F811
+async def test_a_drill_that_ends_early(
+    place: Path,  # noqa: F811
+    protected: Protected,  # noqa: F811
+    stage: str,
+    number: signal.Signals,
+) -> None:
     """PostgreSQL dies with the drill, also while it waits for WAL that does not come; what was left is cleared."""
-
-    with primary(place) as server:
-        settings = settings_of(place / "archive", new_key(place / "key"))
-        protected = await protect(server, settings, after=lambda: fill(server))
+    protected = protected.at(place / "archive")
     long = configured(protected, place / "long.yaml", "SELECT pg_sleep(600)")
     begun = next(each for each in protected.cluster.archive.segments() if each.segment.name.endswith("2"))
     wal, kept = begun.paths[0], begun.paths[0].with_suffix(".kept")
     if stage == "recovery":  # the segment that the backup begins in can be read without end
         wal.rename(kept)
         os.mkfifo(wal)
-    with command(protected, long) as drill:
+    with command(long) as drill:
         assert drill.stdout is not None
         assert drill.stderr is not None
         if stage == "recovery":
@@ -68,7 +70,7 @@ async def test_a_drill_that_ends_early(place: Path, stage: str, number: signal.S
     assert len(scratch(protected)) == 2
     if stage == "recovery":
         kept.replace(wal)
-    with command(protected, configured(protected, place / "short.yaml", "SELECT true"), "--json") as again:
+    with command(configured(protected, place / "short.yaml", "SELECT true"), "--json") as again:
         told, complaints = again.communicate(timeout=60)
     assert again.returncode == 0, complaints
     [result] = json.loads(told)

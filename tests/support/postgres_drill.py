@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psycopg
-from tests.support.postgres_wal import Receiving, lsn_of
+import pytest
+from tests.support.postgres import server_folder
+from tests.support.postgres_wal import REPLICATED, Receiving, lsn_of
+from tests.support.servers import need
 
 from tallykeep.clock import SystemClock
 from tallykeep.config.model import Secret
-from tallykeep.demo.postgres import PostgresServer
+from tallykeep.demo.postgres import MISSING, PostgresServer, program
 from tallykeep.demo.seaweedfs import SeaweedFS
 from tallykeep.systems.postgres import blocks, keyfile
 from tallykeep.systems.postgres.archive import Archive
@@ -33,6 +39,7 @@ from tallykeep.systems.postgres.settings import (
 )
 from tallykeep.systems.postgres.wal_source import part_key
 
+Do = Callable[[PostgresServer], None]
 ROWS = 400  # after the backup as many as before it
 COUNTED = QuestionSettings("rows", "postgres", "SELECT count(*) FROM t", str(2 * ROWS))
 
@@ -146,6 +153,29 @@ async def protect(
         receiving.until(lambda archiver: archiver.durable >= end)
     await cluster.close()
     return Protected(settings, end)
+
+
+async def protected_by(server: PostgresServer, before: Do | None = None, after: Do | None = None) -> Protected:
+    """What is left of a server's cluster, which is encrypted, once it is stopped."""
+    folder = server.folder
+    calls: dict[str, Any] = {}
+    for name, call in (("before", before), ("after", after)):
+        calls[name] = None if call is None else partial(call, server)
+    with server:
+        return await protect(server, settings_of(folder / "archive", new_key(folder / "key")), **calls)
+
+
+def newest(folder: Path) -> PostgresServer:
+    """A server of PostgreSQL 18."""
+    return PostgresServer(folder, fast=True, settings=REPLICATED)
+
+
+@pytest.fixture(scope="session")
+def protected() -> Iterator[Protected]:
+    """A sound cluster of PostgreSQL 18, which tests drill, and change in copies."""
+    need(str(program("postgres")), MISSING)
+    with server_folder() as folder:
+        yield asyncio.run(protected_by(newest(folder)))
 
 
 def alter_wal(protected: Protected, change: Callable[[bytearray], None]) -> None:
