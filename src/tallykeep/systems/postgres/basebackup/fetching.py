@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from tallykeep.errors import IntegrityError, RestoreError, StoreError, TallykeepError
 from tallykeep.runtime.threads import in_thread
+from tallykeep.systems.postgres.basebackup.durable import start_writing
 from tallykeep.systems.postgres.basebackup.placing import MODE
 from tallykeep.systems.postgres.repository.pack import Pack
 from tallykeep.systems.postgres.repository.repository import Repository
@@ -173,5 +174,6 @@ class _OneFile:
     def close(self) -> None:
         """Idempotent."""
         if self._handle >= 0:
+            start_writing(self._handle)
             os.close(self._handle)
         self._path, self._handle = "", -1
