@@ -226,6 +226,21 @@ def _lives(pid: int) -> bool:
     return False
 
 
+async def test_what_a_dead_process_had_taken_is_given_out_at_once(tmp_path: Path) -> None:
+    """The next process does not wait until the queue has noticed that the one before is gone."""
+    settings = postgres_settings(tmp_path)
+    cluster = await opened(settings)
+    write(cluster, 1.5)
+    async with a_queue(tmp_path) as address:
+        settings = replace(settings, queue=replace(QUICK, url=Secret(address.urls[0])))
+        async with connected(address, "tallykeep") as queue:
+            await queue.put(Letter(Item(WAL, "main", segment(0).name)), "1")
+            assert await queue.take("wal", 5) is not None
+        async with running(cluster, settings):
+            await arrived(cluster, 0, timeout=20)
+            await drained(settings)
+
+
 async def test_the_queue_of_our_own_is_private(tmp_path: Path) -> None:
     """It listens on 127.0.0.1, lets nobody in without its token, and only its owner can read that."""
     settings = postgres_settings(tmp_path)

@@ -53,6 +53,7 @@ class QueueService:
         self._parallel = parallel
         self._loop: asyncio.AbstractEventLoop | None = None
         self._hints: asyncio.Queue[Letter] = asyncio.Queue(_HINTS)
+        self._served = False
         self._works: set[asyncio.Task[None]] = set()
         self._said = ""
 
@@ -130,6 +131,9 @@ class QueueService:
         self.queue = queue
         self.tried.set()
         try:
+            if not self._served:
+                await queue.give_out_anew()
+            self._served = True
             await self._remember(queue)
             async with asyncio.TaskGroup() as group:
                 for work in (

@@ -172,6 +172,15 @@ class Queue:
             for config in (work, dead):
                 await self._make(config)
 
+    async def give_out_anew(self) -> None:
+        """Have everything that waits given out at once: whoever took it before has died. Raises: Unreachable."""
+        for kind in KINDS:
+            try:
+                await _told(self._stream.delete_consumer(self._name(kind), _CONSUMER))
+            except _Answered as error:
+                if not error.missing:
+                    raise
+
     async def close(self) -> None:
         """Idempotent."""
         with suppress(nats.errors.Error, OSError, TimeoutError):
