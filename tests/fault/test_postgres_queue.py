@@ -426,6 +426,31 @@ async def test_a_store_that_goes_away_and_comes_back(tmp_path: Path, own_seaweed
         await until(lambda: not offload.standings["main"].lacking)
 
 
+async def test_a_queue_that_dies_under_an_upload(
+    tmp_path: Path, seaweedfs: SeaweedFS, bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The upload goes on, and counts once; its message comes again, and finds it there."""
+    settings = postgres_settings(tmp_path)
+    with FaultProxy(seaweedfs.endpoint) as proxy:
+        cluster, book = await opened(settings, impatient(seaweedfs, bucket, proxy.endpoint)), Book()
+        write(cluster, 0.5)
+        async with running(cluster, settings, book=book) as offload:
+            await queued(offload)
+            await seen(offload)
+            slow = Fault(_putting(segment(0).name), delay=1.0)
+            proxy.faults.append(slow)
+            await receive(cluster, offload, 1)
+            await until(lambda: slow.met)
+            process_of(offload).kill()
+            await until(lambda: offload.queue.queue is None)
+            await arrived(cluster, 0)
+            await until(lambda: figure(book, families.CONSUMER_WRITTEN, cluster_name="main") == 1)
+            await queued(offload)
+            await drained(settings)
+        assert figure(book, families.CONSUMER_WRITTEN, cluster_name="main") == 1
+    assert "defect" not in caplog.text
+
+
 async def test_a_torn_upload_never_has_a_final_name(tmp_path: Path, seaweedfs: SeaweedFS, bucket: str) -> None:
     """Cut in the middle, and with its reply lost: nothing of the first is there, the second counts once."""
     settings = postgres_settings(tmp_path)

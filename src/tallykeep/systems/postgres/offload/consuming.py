@@ -142,7 +142,7 @@ class QueueService:
                 ):  # fmt: skip
                     group.create_task(work)
         except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+            raise _first(errors) from None
         finally:
             self.queue = None
 
@@ -239,6 +239,13 @@ class QueueService:
         if self._said != key:
             _log.log(logging.WARNING if key else logging.INFO, "%s", message)
         self._said = key
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first that is no group itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _until_lost(queue: Queue) -> None:
