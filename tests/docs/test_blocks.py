@@ -12,6 +12,7 @@ import yaml
 from tests.support.documents import ROOT, Block, blocks, documents, name, read
 
 YAML_BLOCKS = [block for page in documents() for block in blocks(page, "yaml")]
+CLIENTS = ("PGPASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")  # what libpq and S3 clients read
 YAML_FILES = sorted([*ROOT.glob("deploy/**/*.y*ml"), *ROOT.glob("examples/**/*.y*ml")])
 
 
@@ -37,13 +38,13 @@ def compose_services() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_compose_services_use_the_published_variables(contract_variables: frozenset[str]) -> None:
-    """Every variable a compose example gives tallykeep is a published one or starts with TALLYKEEP_."""
+    """Every variable a compose example gives tallykeep is a published one, a client's, or starts with TALLYKEEP_."""
     found = list(compose_services())
     assert found
     for where, service in found:
         for variable in service.get("environment", {}):
             plain = variable.removesuffix("_FILE")
-            assert plain in contract_variables or plain.startswith("TALLYKEEP_"), f"{where}: {variable}"
+            assert plain in {*contract_variables, *CLIENTS} or plain.startswith("TALLYKEEP_"), f"{where}: {variable}"
 
 
 def test_pods_use_the_published_variables(contract_variables: frozenset[str]) -> None:
