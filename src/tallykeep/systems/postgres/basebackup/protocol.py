@@ -17,6 +17,7 @@ from tallykeep.errors import Malformed, Unreachable
 from tallykeep.systems.postgres.replication import Connection, Stop, literal
 
 _MODERN = 150000  # server_version_num
+_DATA, _ARCHIVE, _MANIFEST, _PROGRESS = b"dnmp"  # kinds of messages
 SILENCE = 900.0  # seconds without a word after which the server is given up: a checkpoint may take minutes
 
 
@@ -107,20 +108,22 @@ class BaseBackup(Connection):
         return _text(result, 0, 0), int(_text(result, 0, 1))
 
     def _copied(self) -> Iterator[memoryview]:
-        conn = self._conn
-        while True:
-            size, data = self._guarded_copy()
-            if size > 0:
-                yield data
-            elif size < 0:
-                return
-            else:
-                self._await()
-                self._guarded(conn.consume_input)
-
-    def _guarded_copy(self) -> tuple[int, memoryview]:
+        take, consume = self._conn.get_copy_data, self._conn.consume_input
+        waited = True
         try:
-            return self._conn.get_copy_data(1)
+            while True:
+                size, data = take(1)
+                if size > 0:
+                    yield data
+                    waited = False
+                elif size < 0:
+                    return
+                elif waited:
+                    self._await()
+                    consume()
+                else:  # more has nearly always come by now, and asking poll would cost as much as looking
+                    consume()
+                    waited = True
         except OperationalError as error:
             raise self._lost(str(error)) from None
 
@@ -149,17 +152,17 @@ class BaseBackup(Connection):
 
 
 def _modern(message: memoryview) -> Message | None:
-    kind = bytes(message[:1])
-    if kind == b"d":
+    kind = message[0] if len(message) else 0
+    if kind == _DATA:
         return message[1:]
-    if kind == b"n":
+    if kind == _ARCHIVE:
         name = bytes(message[1:]).split(b"\0")[0].decode()
         return Archive(0 if name == "base.tar" else int(name.removesuffix(".tar")))
-    if kind == b"m":
+    if kind == _MANIFEST:
         return Manifest()
-    if kind == b"p":
+    if kind == _PROGRESS:
         return None
-    raise Malformed(f"PostgreSQL sent a message of kind {kind!r} in a base backup; a newer tallykeep may know it.")
+    raise Malformed(f"PostgreSQL sent a message of kind {kind} in a base backup; a newer tallykeep may know it.")
 
 
 def _text(result: pq.abc.PGresult, row: int, column: int) -> str:

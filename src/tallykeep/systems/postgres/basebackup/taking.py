@@ -96,7 +96,6 @@ class _Cutter:
         self._chunk[held : held + len(data)] = data
         self._held = held + len(data)
         self.files[-1].size += size
-        self._advance(size)
 
     def end(self) -> None:
         if self._held:
@@ -113,4 +112,5 @@ class _Cutter:
 
     def _cut(self) -> None:
         self._filler.put(self._chunk[: self._held], self.files[-1].chunks)
+        self._advance(self._held)
         self._chunk, self._held = memoryview(self._filler.room()), 0
