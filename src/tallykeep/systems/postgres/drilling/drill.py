@@ -15,6 +15,7 @@ from pathlib import Path
 from tallykeep.clock import Clock
 from tallykeep.errors import TallykeepError
 from tallykeep.runtime.threads import in_thread
+from tallykeep.runtime.tracing import tracer
 from tallykeep.systems.postgres.cluster import Cluster
 from tallykeep.systems.postgres.drilling import cold, scratch
 from tallykeep.systems.postgres.drilling.course import Course
@@ -27,6 +28,8 @@ from tallykeep.units import format_duration
 
 SCRATCH = "scratch"
 
+_tracer = tracer("tallykeep.postgres")
+
 
 async def drill(
     cluster: Cluster, settings: PostgresSettings, clock: Clock, request: DrillRequest | None = None,
@@ -37,14 +40,26 @@ async def drill(
     Raises: Conflict where a drill of this cluster goes on; ConfigError for settings that cannot be used.
     """
     request = request or DrillRequest()
-    limit = settings.drill.timeout
-    parent = (settings.drill.scratch or settings.archive / SCRATCH).absolute() / cluster.name
     owner = Owner.of(settings.drill.user)
     result = cold.begun(cluster, request.tier or settings.drill.tier, clock)
-    stage = ""
+    with _tracer.span("drill", {"cluster_name": cluster.name, "tier": result.tier}) as span:
+        await _held(cluster, settings, clock, request, owner, watch or Silent(), result)
+        span.set("drill.outcome", result.outcome)
+    result.finished = clock.time()
+    await in_thread(_keep, cluster, result)
+    return result
+
+
+async def _held(
+    cluster: Cluster, settings: PostgresSettings, clock: Clock, request: DrillRequest, owner: Owner | None,
+    watch: Watch, result: DrillResult,
+) -> None:  # fmt: skip
+    """The drill in its folder, in its time."""
+    limit, stage = settings.drill.timeout, ""
+    parent = (settings.drill.scratch or settings.archive / SCRATCH).absolute() / cluster.name
     try:
         async with _scratch(parent, owner, keep=request.keep) as place:
-            course = Course(cluster, settings, request, place, clock, watch or Silent(), result)
+            course = Course(cluster, settings, request, place, clock, watch, result)
             result.folder = str(place.folder) if request.keep else ""
             try:
                 async with timeout(limit):
@@ -55,9 +70,6 @@ async def drill(
         result.end(stage, "inconclusive", f"it was given up after {format_duration(limit)}, drill.timeout")
     except Ended as error:
         result.end("scratch", error.outcome, str(error))
-    result.finished = clock.time()
-    await in_thread(_keep, cluster, result)
-    return result
 
 
 @asynccontextmanager
