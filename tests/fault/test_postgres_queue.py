@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.support import nats_jwt
 from tests.support.faults import Fault, FaultProxy, writing
 from tests.support.offloading import (
     MIB,
@@ -32,6 +33,7 @@ from tests.support.offloading import (
     wal,
     write,
 )
+from tests.support.otlp import certificates
 from tests.support.servers import need
 
 from tallykeep.clock import SystemClock
@@ -309,6 +311,51 @@ async def test_an_external_queue(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     for text in (str(refused.value), str(unreachable.value), caplog.text, repr(address)):
         assert "secret-token" not in text and "wrong-token" not in text
     assert not (queue_folder(settings)).exists()
+
+
+@pytest.mark.parametrize("scheme", ["nats", "tls"])
+async def test_an_external_queue_over_tls(tmp_path: Path, scheme: str) -> None:
+    """With the CA it is given it trusts the server; without it nothing is said to it."""
+    files, port = certificates(tmp_path), free_port()
+    config = tmp_path / "theirs.conf"
+    config.write_text(
+        f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{tmp_path / "theirs"}" }}\n'
+        f'tls {{ cert_file: "{files.server}", key_file: "{files.server_key}" }}\n'
+        'authorization { user: "keeper", password: "hidden" }\n'
+    )
+    with ManagedProcess([PROGRAM, "-c", str(config)], log=tmp_path / "theirs.log") as process:
+        await asyncio.to_thread(process.wait_ready, lambda: "Server is ready" in process.log_tail(50), 20)
+        address = Address((f"{scheme}://keeper:hidden@127.0.0.1:{port}",), ca_file=files.authority)
+        async with connected(address, "tallykeep") as queue:
+            assert await queue.put(Letter(Item(WAL, "main", segment(0).name)), "1")
+        with pytest.raises(Unreachable) as refused:
+            async with connected(address._replace(ca_file=None), "tallykeep"):
+                pass
+        assert "hidden" not in str(refused.value)
+        with pytest.raises(ConfigError, match="CA of NATS cannot be read"):
+            async with connected(address._replace(ca_file=tmp_path / "none"), "tallykeep"):
+                pass
+
+
+async def test_an_external_queue_with_credentials(tmp_path: Path) -> None:
+    """A user's JWT and key let us in; another user's do not, and what is no such file is named."""
+    lines, path = nats_jwt.write(tmp_path)
+    (tmp_path / "other").mkdir()
+    _, other = nats_jwt.write(tmp_path / "other")
+    port, config = free_port(), tmp_path / "theirs.conf"
+    config.write_text(f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{tmp_path / "theirs"}" }}\n{lines}')
+    with ManagedProcess([PROGRAM, "-c", str(config)], log=tmp_path / "theirs.log") as process:
+        await asyncio.to_thread(process.wait_ready, lambda: "Server is ready" in process.log_tail(50), 20)
+        address = Address((f"nats://127.0.0.1:{port}",), credentials=path)
+        async with connected(address, "tallykeep") as queue:
+            assert await queue.put(Letter(Item(WAL, "main", segment(0).name)), "1")
+        with pytest.raises(Refused, match="check the token, the user or the credentials"):
+            async with connected(address._replace(credentials=other), "tallykeep"):
+                pass
+        for wrong, problem in ((config, "is no credentials file"), (tmp_path / "none", "cannot be read")):
+            with pytest.raises(ConfigError, match=problem):
+                async with connected(address._replace(credentials=wrong), "tallykeep"):
+                    pass
 
 
 async def test_what_is_no_letter_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -61,3 +62,8 @@ class Cipher:
     def derived(self, purpose: str) -> Cipher:
         """A cipher of its own for one purpose."""
         return Cipher(self.subkey(purpose))
+
+
+def signature(seed: bytes, data: bytes) -> bytes:
+    """The Ed25519 signature of `data`, 64 bytes, under the key of a seed of 32 (RFC 8032)."""
+    return Ed25519PrivateKey.from_private_bytes(seed).sign(data)

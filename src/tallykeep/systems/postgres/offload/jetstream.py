@@ -22,6 +22,8 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
 
 from tallykeep.errors import ConfigError, Malformed, Refused, Unreachable
+from tallykeep.runtime.threads import in_thread
+from tallykeep.systems.postgres.offload import credentials
 from tallykeep.systems.postgres.offload.address import Address
 from tallykeep.systems.postgres.offload.items import KINDS, Item, Kind, Letter
 
@@ -238,7 +240,8 @@ async def connected(address: Address, prefix: str, replicas: int = 1) -> AsyncIt
     if address.token:
         how["token"] = address.token
     if address.credentials:
-        how["user_credentials"] = str(address.credentials)
+        found = await in_thread(credentials.read, address.credentials)
+        how["user_jwt_cb"], how["signature_cb"] = found.jwt.encode, found.signed
     if address.ca_file:
         how["tls"] = _tls(address)
     queue = None

@@ -129,7 +129,8 @@ class Reconciler:
         return BackupsHeld(Repository.told(cluster.tier1.base, here), Repository.told(tier.base, there))
 
     async def _tidy(self, remote: RemoteHeld) -> None:
-        for segment in [found for found in remote.parts if found in remote.segments]:
+        """Remove parts of segments that are whole there; where they were left, this process or one before had died."""
+        for segment in [found for found in remote.parts if self._standing.has(found)]:
             await drop_parts(self._standing, segment)
 
     async def _histories(self, remote: RemoteHeld) -> None:
