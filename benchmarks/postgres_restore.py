@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.support import Report, parser
 from tests.support.postgres import server_folder
@@ -48,12 +49,13 @@ def main() -> None:
             sides["restic restore, then sync"] = lambda folder: synced(place, folder)
         taken = measure(place, sides, arguments.rounds)
     what = f"restore {raw >> 20} MiB"
-    for name, seconds in taken.items():
+    for name, theirs in taken.items():
         if name != "ours":
-            report.compare(what, taken["ours"], seconds, against=name, goal=GOAL if name == "restic restore" else None)
+            goal = GOAL if name == "restic restore" else None
+            report.compare(what, taken["ours"].wall, theirs.wall, against=name, goal=goal)
+            report.compare(f"{what}, CPU", taken["ours"].cpu, theirs.cpu, against=name)
     if len(sides) == 1:
-        report.figure(what, taken["ours"], unit="s")
-    report.figure("largest process", [resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024], unit="MiB")
+        report.figure(what, taken["ours"].wall, unit="s")
     report.finish(arguments)
 
 
@@ -68,18 +70,32 @@ async def backup(kept: Kept, scale: int) -> int:
     return entry.raw
 
 
-def measure(place: Path, sides: dict[str, Callable[[Path], None]], rounds: int) -> dict[str, list[float]]:
-    """Wall seconds of each side, one after another in each round; the disk is quiet before each."""
-    taken: dict[str, list[float]] = {name: [] for name in sides}
+class Taken(NamedTuple):
+    """Seconds of each round."""
+
+    wall: list[float]
+    cpu: list[float]  # user and system, of all processes
+
+
+def measure(place: Path, sides: dict[str, Callable[[Path], None]], rounds: int) -> dict[str, Taken]:
+    """Each side, one after another in each round; everything is on disk before each."""
+    taken = {name: Taken([], []) for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
             folder = place / "again"
             os.sync()
-            start = time.perf_counter()
+            start, used = time.perf_counter(), cpu()
             side(folder)
-            taken[name].append(time.perf_counter() - start)
+            taken[name].wall.append(time.perf_counter() - start)
+            taken[name].cpu.append(cpu() - used)
             shutil.rmtree(folder)
     return taken
+
+
+def cpu() -> float:
+    """CPU seconds of children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def ours(kept: Kept, folder: Path) -> None:

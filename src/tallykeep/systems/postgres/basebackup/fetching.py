@@ -1,4 +1,4 @@
-"""Chunks out of packs into their places in files, on as many threads as there are cores.
+"""Chunks out of packs into their places in files, on two threads for each core, as one of them waits for the disk.
 
 Each chunk is proved by its own hash, and by its seal; one that is damaged or missing comes from the next repository
 that has it. Memory: four packs, 16 MiB each, and a chunk for each thread.
@@ -67,7 +67,7 @@ class _Work:
     def __init__(self, advance: Advance) -> None:
         self.advance = advance
         self.packs = asyncio.Semaphore(_PACKS)
-        self._threads = asyncio.Semaphore(max(2, os.cpu_count() or 2))
+        self._threads = asyncio.Semaphore(2 * (os.cpu_count() or 2))
 
     async def unpack(
         self, repository: Repository, wanted: Wanted, batch: Sequence[int], data: bytes, name: str
