@@ -24,7 +24,7 @@ from tests.support.postgres_verify import (
     verified,
     without,
 )
-from tests.support.postgres_wal import place, primary
+from tests.support.postgres_wal import base_backup, place, primary, restored
 from tests.support.servers import need
 
 from tallykeep.demo.postgres import MISSING, program
@@ -247,3 +247,24 @@ async def test_a_retention_meanwhile(cluster: Cluster) -> None:
 
     verdicts = await verify_tier(cluster, replace(cluster.tier1, base=Dying(base, removed)), CLOCK, patience=0)
     assert [(verdict.name, verdict.sound) for verdict in verdicts] == [("monday", True)]
+
+
+async def test_a_later_timeline(place: Path) -> None:
+    """A backup of a promoted server needs the history of its timeline too: missing or changed, that is told."""
+    first, cluster = cluster_in(place / "first"), cluster_in(place / "archive")
+    await prepare(first)
+    await prepare(cluster)
+    with primary(place) as server, streamed(server, first):
+        fill(server, 1_000)
+        base_backup(server, place / "base")
+    with restored(place / "base", first.archive, place / "again") as server, streamed(server, cluster):
+        fill(server, 1_000)
+        entry = await backed_up(server, cluster, "monday")
+    assert entry.timeline == 2
+    assert problems_of(await verified(cluster)) == []
+    history = cluster.folder / "wal/00000002.history"
+    with without(history):
+        [problem] = problems_of(await verified(cluster))
+    assert "no history of timeline 2" in problem
+    with changed(history, 20):
+        assert any(history.name in problem for problem in problems_of(await verified(cluster)))
