@@ -604,8 +604,7 @@ async def test_figures(tmp_path: Path) -> None:
         assert found[families.TIER2_OWNED, ("main",)] == 1
         assert found[families.OFFLOAD_FAILED, ("main",)] == 0
         assert found[families.WAL_GAPS, ("main", "2")] == 0
-    with pytest.raises(Unreachable):
-        [each async for each in queue.collect()]
+    assert [each async for each in queue.collect()] == [], "what is not known is not told"
 
 
 async def test_a_letter_goes_on_with_its_trace(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tallykeep.runtime.work import Collector, Service
 from tallykeep.systems.postgres.cluster import Cluster
 from tallykeep.systems.postgres.lsn import Segment
 from tallykeep.systems.postgres.offload.address import address_of, queue_folder
-from tallykeep.systems.postgres.offload.collector import QueueCollector, Tier2Collector
+from tallykeep.systems.postgres.offload.collector import QueueCollector, Tier2Collector, Tier2LagCollector
 from tallykeep.systems.postgres.offload.consuming import QueueService
 from tallykeep.systems.postgres.offload.items import BACKUP, WAL, Item
 from tallykeep.systems.postgres.offload.nats_server import NatsServer
@@ -53,8 +53,12 @@ class Offload:
         self.queue.unheard = self._unheard
         every = settings.tier2.partial_every
         self._partial = [PartialCopier(standing, every, clock) for standing in self.standings.values() if every]
-        self._collectors = [Tier2Collector(standing, clock, settings.interval) for standing in self.standings.values()]
-        self._queue_collector = QueueCollector(self.queue, settings.interval)
+        standings, interval = self.standings.values(), settings.interval
+        self._collectors: list[Collector] = [Tier2Collector(standing, interval) for standing in standings]
+        self._collectors += [
+            Tier2LagCollector(standing, clock, interval) for standing in standings if standing.cluster.conninfo
+        ]
+        self._collectors.append(QueueCollector(self.queue, clock, interval))
 
     @property
     def services(self) -> Sequence[Service]:
@@ -67,7 +71,7 @@ class Offload:
     @property
     def collectors(self) -> Sequence[Collector]:
         """For the runner."""
-        return (*self._collectors, self._queue_collector) if self.standings else ()
+        return self._collectors if self.standings else ()
 
     def segment_done(self, cluster: Cluster, segment: Segment) -> None:
         """Tier 1 holds a segment more. From any thread; never blocks, never raises."""

@@ -29,6 +29,7 @@ from tallykeep.systems.postgres.repository.entries import RepositoryChain
 from tallykeep.systems.postgres.repository.repository import Repository
 
 _UNCLAIMED = 5.0  # seconds until the next look while tier 1 knows no cluster yet
+_REFUSED = 60.0  # seconds between two looks at a tier 2 that is another's
 _BREATH = 2.0  # seconds between two comparisons that hints ask for, at least
 _log = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ class Reconciler:
                 backoff.reset()
                 self._said = ""
             except TallykeepError as error:
-                wait = min(wait, backoff.delay())
+                settled = isinstance(error, Refused | ConfigError)
+                wait = min(wait, _REFUSED if settled else backoff.delay())
                 self._tell(error)
             await self._pause(wait)
 
