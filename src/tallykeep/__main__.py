@@ -1,8 +1,6 @@
 """`python -m tallykeep`, for where the program is not on the PATH."""
 
-import sys
-
-from tallykeep.cli.main import main
+from tallykeep.cli.main import leave
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave()

@@ -20,7 +20,7 @@ def test_wheel_and_sdist(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         entry_points = next(name for name in names if name.endswith("entry_points.txt"))
-        assert "tallykeep = tallykeep.cli.main:main" in archive.read(entry_points).decode()
+        assert "tallykeep = tallykeep.cli.main:leave" in archive.read(entry_points).decode()
     assert "tallykeep/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert all(name.startswith(("tallykeep/", "tallykeep-")) for name in names)
