@@ -3,7 +3,9 @@
 A pgbench cluster of PostgreSQL 15, which Debian's pgBackRest knows, on local disk. Ours asks for everything over the
 replication protocol and has to be told nothing of the data folder; the peers read it themselves. All of them compress
 (pgBackRest and ours zstd 1, restic its own default); restic and ours encrypt, pgBackRest is measured with encryption
-and without. Each round begins with an empty repository. Needs tools/postgres-majors, pgbackrest and restic.
+and without. Nobody keeps pg_wal. Each round begins with an empty repository. CPU time is told as well, that of the
+server that sends to us included: on a machine that is busy otherwise it says more than the clock on the wall.
+Needs tools/postgres-majors, pgbackrest and restic.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from tallykeep.systems.postgres.repository.repository import Repository
 
 GOAL = 1 / 0.65
 _MAJOR = 15
+_TICKS = os.sysconf("SC_CLK_TCK")
 _SETTINGS = {"max_wal_size": "8GB", "checkpoint_timeout": "1h"}
 
 
@@ -58,23 +61,36 @@ def measure(server: PostgresServer, place: Path, report: Report, arguments: argp
         "restic": lambda folder: restic(server, folder),
     }
     taken: dict[str, list[float]] = {name: [] for name in sides}
+    cpu: dict[str, list[float]] = {name: [] for name in sides}
     stored: dict[str, int] = {}
     for _ in range(arguments.rounds):
         for name, side in sides.items():
             folder = place / "repository"
             folder.mkdir()
-            start = time.perf_counter()
+            start, before = time.perf_counter(), cpu_seconds(server)
             side(folder)
             taken[name].append(time.perf_counter() - start)
+            time.sleep(0.2)  # until the server has counted the process that sent to us
+            cpu[name].append(cpu_seconds(server) - before)
             stored[name] = size(folder)
             shutil.rmtree(folder)
-    report.figure("the data folder", [size(server.data) / 1e6], unit="MB")
+    wal = size(server.data / "pg_wal")
+    report.figure("the data folder without pg_wal", [(size(server.data) - wal) / 1e6], unit="MB")
     for name, bytes_stored in stored.items():
         report.figure(f"stored by {name}", [bytes_stored / 1e6], unit="MB")
     for name in sides:
         if name != "ours":
             goal = None if "encrypted" in name else GOAL
             report.compare("full backup", taken["ours"], taken[name], against=name, goal=goal)
+            report.compare("the same, CPU time", cpu["ours"], cpu[name], against=name)
+
+
+def cpu_seconds(server: PostgresServer) -> float:
+    """Of this process and its children, and of the server's processes that have ended."""
+    postmaster = (server.data / "postmaster.pid").read_text().split()[0]
+    ended = Path(f"/proc/{postmaster}/stat").read_text().rpartition(")")[2].split()[13:15]
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system + sum(map(int, ended)) / _TICKS
 
 
 def ours(server: PostgresServer, folder: Path) -> None:
@@ -107,7 +123,7 @@ def pgbackrest(server: PostgresServer, place: Path, folder: Path, *more: str) ->
 def restic(server: PostgresServer, folder: Path) -> None:
     """A repository and its first snapshot."""
     environment = {**os.environ, "RESTIC_PASSWORD": "secret", "RESTIC_CACHE_DIR": str(folder / "cache")}
-    for words in (["init"], ["backup", "--exclude=postmaster.pid", str(server.data)]):
+    for words in (["init"], ["backup", "--exclude=postmaster.pid", "--exclude=pg_wal/*", str(server.data)]):
         argv = ["restic", "-q", "-r", str(folder / "restic"), *words]
         subprocess.run(argv, check=True, env=environment, stdout=subprocess.DEVNULL)
 

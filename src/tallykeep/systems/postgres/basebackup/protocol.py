@@ -8,6 +8,7 @@ Source: PostgreSQL, Streaming Replication Protocol, BASE_BACKUP.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from tallykeep.systems.postgres.replication import Connection, Stop, literal
 
 _MODERN = 150000  # server_version_num
 _DATA, _ARCHIVE, _MANIFEST, _PROGRESS = b"dnmp"  # kinds of messages
+_LOOKS, _MOMENT = 8, 0.004  # how often it is read into, and seconds between
 SILENCE = 900.0  # seconds without a word after which the server is given up: a checkpoint may take minutes
 
 
@@ -111,6 +113,7 @@ class BaseBackup(Connection):
         take, consume = self._conn.get_copy_data, self._conn.consume_input
         waited = True
         try:
+            self._widen()
             while True:
                 size, data = take(1)
                 if size > 0:
@@ -126,6 +129,17 @@ class BaseBackup(Connection):
                     waited = True
         except OperationalError as error:
             raise self._lost(str(error)) from None
+
+    def _widen(self) -> None:
+        """Have libpq's buffer grow, which it does as long as it is read into and not out of.
+
+        From 16 KiB to a MiB or two: then a look at the socket brings many messages, and a GB costs half the CPU time.
+        """
+        for _ in range(_LOOKS):
+            if not self._readable(_MOMENT):
+                return
+            self._conn.consume_input()
+            time.sleep(_MOMENT)
 
     def _next(self, wanted: pq.ExecStatus) -> pq.abc.PGresult:
         result = self._answer()

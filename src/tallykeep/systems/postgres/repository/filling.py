@@ -1,6 +1,6 @@
 """Chunks into packs: hashed, compressed and sealed on threads, stored while more come.
 
-Memory: at most 16 MiB of chunks that wait, in rooms that are used again, and four packs of 16 MiB each on their way to
+Memory: at most 8 MiB of chunks that wait, in rooms that are used again, and four packs of 16 MiB each on their way to
 the store.
 Durable in this order: packs, their index, the record that names the index. What a writer that died has left behind is
 named by nothing, but for the packs of earlier records: those the next backup finds and need not store again.
@@ -24,7 +24,7 @@ from tallykeep.systems.postgres.repository.entries import PacksEntry
 from tallykeep.systems.postgres.repository.pack import SIZE, Pack, PackBuilder, encode_index
 from tallykeep.systems.postgres.repository.repository import Repository
 
-_WAITING = (16 << 20) // CHUNK  # more would only be cold by the time it is hashed
+_WAITING = (8 << 20) // CHUNK  # more would only be cold by the time it is hashed
 _UNDER_WAY = 4  # packs
 PACKS_IN_AN_INDEX = 64
 FOLDER = "indexes/"
