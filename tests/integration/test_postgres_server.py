@@ -22,9 +22,11 @@ from tallykeep.runtime.work import Parts
 from tallykeep.systems.postgres import families, keyfile
 from tallykeep.systems.postgres.backing_up import run_backup
 from tallykeep.systems.postgres.cluster import Cluster, clusters_of, prepare
+from tallykeep.systems.postgres.coverage import Gap
 from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.listing import listing
-from tallykeep.systems.postgres.locks import BACKUP, exclusive
+from tallykeep.systems.postgres.locks import BACKUP, exclusive, is_held
+from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.opening import check_postgres, open_postgres
 from tallykeep.systems.postgres.settings import BackupSettings, ClusterSettings, DrillSettings, PostgresSettings
 from tallykeep.systems.postgres.status import status_of
@@ -157,6 +159,22 @@ async def test_without_its_wal_a_backup_has_failed(
         assert backups.failures == 1 and not backups.latest_completion and "nobody receives" in backups.problem
 
 
+async def test_a_base_backup_heals_a_gap(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """WAL that is lost for good has another base backup taken at once, and only one."""
+    monkeypatch.setattr("tallykeep.systems.postgres.scheduling._LOOK", 0.1)
+    with primary(place) as server:
+        wanted = settings(tmp_path, server.dsn(), backup=BackupSettings(schedule="0 0 1 1 *"))
+        [cluster] = clusters_of(wanted)
+        journal = Journal(cluster.folder)
+        async with at_work(wanted):
+            await asyncio.to_thread(wait, lambda: journal.read().backups.successes == 1)
+            gap = Gap(1, LSN(0), LSN(1), "a test", round(CLOCK.time(), 3))
+            (cluster.folder / "gaps.jsonl").write_text(f"{gap.to_json()}\n")
+            await asyncio.to_thread(wait, lambda: journal.read().backups.successes == 2)
+            await asyncio.sleep(1)
+            assert journal.read().backups.successes == 2 and not is_held(cluster.folder / BACKUP)
+
+
 async def test_what_cannot_be_told_is_unknown(place: Path, tmp_path: Path) -> None:
     """A primary and a tier that do not answer are unknown, and never well."""
     with primary(place) as server:
@@ -178,6 +196,9 @@ def test_settings_that_cannot_be_used_are_told_at_once(tmp_path: Path) -> None:
     twice = PostgresSettings(archive=tmp_path, clusters=(ClusterSettings("a"), ClusterSettings("a")))
     with pytest.raises(ConfigError, match="named a"):
         check_postgres(twice)
+    nowhere = settings(tmp_path, "host=nowhere", backup=BackupSettings(timezone="Mars/Olympus"))
+    with pytest.raises(ConfigError, match="Mars/Olympus"):
+        check_postgres(nowhere)
     with pytest.raises(ConfigError, match="key was not copied"):
         check_postgres(PostgresSettings(
             archive=tmp_path, key=Secret(keyfile.to_text(KEY)[:-7] + "AAAAAAA"), clusters=(ClusterSettings("a"),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from typing import Any
 
 from tests.support.clock import FakeClock
 
@@ -18,7 +19,7 @@ HOUR, DAY = 3600.0, 86_400.0
 class Nightly:
     """A schedule, and what came of it: when the work was done, as the wall clock had it."""
 
-    def __init__(self, clock: FakeClock, last: float | None, **more: bool) -> None:
+    def __init__(self, clock: FakeClock, last: float | None, **more: Any) -> None:
         self.clock = clock
         self.done: list[str] = []
         self.failing = 0
@@ -114,3 +115,18 @@ async def test_several_take_turns() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_what_cannot_wait_does_not() -> None:
+    """It is done within a minute; and where it fails, not again before the time that failures have."""
+    clock = FakeClock()
+    asked = []
+
+    async def urgent() -> bool:
+        asked.append(clock.time())
+        return clock.time() > 1_700_003_600 and len(nightly.done) < 3
+
+    nightly = Nightly(clock, clock.time() - HOUR, urgent=urgent)
+    nightly.failing = 2
+    assert await nightly.passed(3 * HOUR) == ["14 23:13", "14 23:28", "14 23:43"]
+    assert asked

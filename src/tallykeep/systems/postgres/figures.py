@@ -6,7 +6,7 @@ restarts.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from tallykeep.clock import Clock
 from tallykeep.metrics import Family, Sample
@@ -16,7 +16,6 @@ from tallykeep.systems.postgres import families
 from tallykeep.systems.postgres.cluster import BASE, Cluster
 from tallykeep.systems.postgres.journal import Backups, Entries, Journal, Verified
 from tallykeep.systems.postgres.locks import BACKUP, is_held
-from tallykeep.systems.postgres.reach import coverage_of
 from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.repository.repository import Repository
 from tallykeep.systems.postgres.verifier import Verifier
@@ -159,19 +158,3 @@ async def held_backups(cluster: Cluster, clock: Clock) -> list[BackupEntry]:
     """The backups of tier 1 that are promised, as they were made. Raises: IntegrityError; StoreErrors."""
     repository = await Repository.listed(cluster.tier1.base, clock, cluster.cipher)
     return list(repository.backups.values())
-
-
-def last_backup(cluster: Cluster, clock: Clock) -> Callable[[], Awaitable[float | None]]:
-    """What a schedule asks: when the newest backup was begun that can be restored.
-
-    One without its WAL is none; and none counts where an attempt after it has failed.
-    """
-
-    async def last() -> float | None:
-        done = (await in_thread(Journal(cluster.folder).read)).backups
-        if done.latest_failure > done.latest_completion:
-            return None
-        backups, coverage = await held_backups(cluster, clock), await coverage_of(cluster.tier1.wal)
-        return max((entry.started for entry in backups if coverage.reach(entry).usable), default=None)
-
-    return last

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tallykeep.errors import ConfigError
 from tallykeep.runtime.threads import in_thread
@@ -20,7 +21,8 @@ from tallykeep.systems.postgres.cluster import Cluster, clusters_of, prepare
 from tallykeep.systems.postgres.collector import WalCollector
 from tallykeep.systems.postgres.drilling.figures import DrillCollector
 from tallykeep.systems.postgres.drilling.service import drill_schedule
-from tallykeep.systems.postgres.figures import BaseCollector, WalProofCollector, WorkCollector, last_backup
+from tallykeep.systems.postgres.due import behind_gap, last_backup
+from tallykeep.systems.postgres.figures import BaseCollector, WalProofCollector, WorkCollector
 from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.locks import exclusive
 from tallykeep.systems.postgres.offload.offload import Offload
@@ -70,11 +72,22 @@ def check_postgres(settings: PostgresSettings) -> None:
 
 def _clusters(settings: PostgresSettings) -> list[Cluster]:
     clusters = clusters_of(settings)
+    _check_zone(settings.backup.timezone)
     if not clusters:
         raise ConfigError(
             "postgres: there is nothing to protect: set TALLYKEEP_POSTGRES_URL, or name clusters in tallykeep.yaml"
         )
     return clusters
+
+
+def _check_zone(name: str) -> None:
+    """Raises: ConfigError."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ConfigError(
+            f"postgres: backup: timezone: there is no time zone {name!r}, such as Europe/Berlin"
+        ) from None
 
 
 class _Turns:
@@ -132,6 +145,7 @@ class _Protection:
             yield Schedule(
                 f"backup-{cluster.name}", settings.backup.schedule, zone, clock, work=self._back_up,
                 last=last_backup(cluster, clock), turn=self._turns.backup, at_once=True,
+                urgent=behind_gap(cluster, clock),
             )  # fmt: skip
         if settings.drill.schedule:
             yield drill_schedule(cluster, settings, clock, self._turns.drill)

@@ -24,8 +24,12 @@ class Schedule:
     def __init__(
         self, name: str, expression: str, zone: str, clock: Clock, *, work: Callable[[], Awaitable[object]],
         last: Callable[[], Awaitable[float | None]], turn: asyncio.Lock, at_once: bool = False,
+        urgent: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:  # fmt: skip
-        """`last` tells when it was last done, in Unix time; None: never. Then it is due `at_once`, or in its time."""
+        """`last` tells when it was last done, in Unix time; None: never. Then it is due `at_once`, or in its time.
+
+        `urgent` tells whether it cannot wait for its time; it is asked now and then.
+        """
         self.name = name
         self._expression = expression
         self._zone = zone
@@ -34,21 +38,29 @@ class Schedule:
         self._last = last
         self._turn = turn
         self._at_once = at_once
+        self._urgent = urgent
         self._log = logging.getLogger(__name__)
 
     async def run(self) -> None:
         """Until cancelled."""
-        due = await self._first()
+        due, failed = await self._first(), float("-inf")
         while True:
-            while (left := due - self._clock.time()) > 0:
-                await self._clock.sleep(min(left, _LOOK))
-                due = min(due, self._following(self._clock.time() - _LOOK))  # sooner where the clock was set back
+            await self._until(due, failed + RETRY)
             async with self._turn:
                 done = await self._attempt()
             now = self._clock.time()
-            due = self._following(now)
+            due, failed = self._following(now), float("-inf")
             if not done:
-                due = min(due, now + RETRY)
+                due, failed = min(due, now + RETRY), now
+
+    async def _until(self, due: float, patient: float) -> None:
+        """Until it is due, or cannot wait for that; before `patient` it has to."""
+        while (left := due - self._clock.time()) > 0:
+            await self._clock.sleep(min(left, _LOOK))
+            now = self._clock.time()
+            if self._urgent is not None and now >= patient and await self._urgent():
+                return
+            due = min(due, self._following(now - _LOOK))  # sooner where the clock was set back
 
     async def _first(self) -> float:
         """When it is due for the first time: in the past where it was missed."""

@@ -1,0 +1,49 @@
+"""When a base backup is due, for its schedule: when the last one counts, and when the next cannot wait.
+
+After a gap in WAL nothing can be restored to a moment behind it until there is another base backup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from tallykeep.clock import Clock
+from tallykeep.runtime.threads import in_thread
+from tallykeep.systems.postgres.cluster import Cluster
+from tallykeep.systems.postgres.figures import held_backups
+from tallykeep.systems.postgres.journal import Journal
+from tallykeep.systems.postgres.reach import coverage_of
+
+
+def last_backup(cluster: Cluster, clock: Clock) -> Callable[[], Awaitable[float | None]]:
+    """When the newest backup was begun that can be restored.
+
+    One without its WAL is none; and none counts where an attempt after it has failed.
+    """
+
+    async def last() -> float | None:
+        done = (await in_thread(Journal(cluster.folder).read)).backups
+        if done.latest_failure > done.latest_completion:
+            return None
+        backups, coverage = await held_backups(cluster, clock), await coverage_of(cluster.tier1.wal)
+        return max((entry.started for entry in backups if coverage.reach(entry).usable), default=None)
+
+    return last
+
+
+def behind_gap(cluster: Cluster, clock: Clock) -> Callable[[], Awaitable[bool]]:
+    """Whether WAL was lost, and no base backup was begun since that was found."""
+    healed = 0.0  # when the newest gap was found that has a backup behind it
+
+    async def urgent() -> bool:
+        nonlocal healed
+        gaps = await in_thread(cluster.archive.recorded_gaps)
+        found = max((gap.found for gap in gaps), default=0.0)
+        if found <= healed:
+            return False
+        if any(entry.started > found for entry in await held_backups(cluster, clock)):
+            healed = found
+            return False
+        return True
+
+    return urgent
