@@ -32,7 +32,9 @@ from tallykeep.metrics import Book
 from tallykeep.runtime.processes import free_port
 from tallykeep.systems.postgres import families
 from tallykeep.systems.postgres.cluster import Cluster, Tier
-from tallykeep.systems.postgres.locks import writing
+from tallykeep.systems.postgres.journal import Journal
+from tallykeep.systems.postgres.locks import BACKUP as BACKUP_LOCK
+from tallykeep.systems.postgres.locks import exclusive, writing
 from tallykeep.systems.postgres.lsn import LSN, history_name
 from tallykeep.systems.postgres.offload.deleting import deletable, delete_wal
 from tallykeep.systems.postgres.offload.items import BACKUP, WAL, Item, Letter
@@ -325,6 +327,21 @@ async def test_base_backups_are_the_same_in_both_tiers(tmp_path: Path) -> None:
     assert dict(repository.backups) == {first.id: first, second.id: second}
     assert await contents_of(repository, second) == [shared, b"b" * 1000]
     assert len(await keys(tier2(cluster).base, "packs/")) == len(packs) + 1
+
+
+async def test_a_backup_that_is_being_taken_is_left_to_who_takes_it(tmp_path: Path) -> None:
+    """While it waits for its WAL, or is read, a comparison does not copy it; earlier ones it does; later all."""
+    settings = postgres_settings(tmp_path)
+    cluster = await opened(settings)
+    write(cluster, 1.5)
+    first = await back_up(cluster, BACKUPS[0], [b"a"])
+    Journal(cluster.folder).backups(latest_start=5.0)
+    with exclusive(cluster.folder / BACKUP_LOCK, "a backup is being taken"):
+        second = await back_up(cluster, BACKUPS[1], [b"b"], started=6.0)
+        await now(cluster, settings)
+        assert list((await tier2(cluster).repository(CLOCK)).backups) == [first.id]
+    await now(cluster, settings)
+    assert list((await tier2(cluster).repository(CLOCK)).backups) == [first.id, second.id]
 
 
 async def test_a_backup_shows_in_tier_2_only_when_all_of_it_is_there(tmp_path: Path) -> None:

@@ -195,7 +195,9 @@ def figure(book: Book, family: Family, **labels: str) -> float | None:
     return float(found[0]) if found and isinstance(found[0], float) else None
 
 
-async def back_up(cluster: Cluster, id: str, contents: Sequence[bytes], start: int = FIRST) -> BackupEntry:
+async def back_up(
+    cluster: Cluster, id: str, contents: Sequence[bytes], start: int = FIRST, started: float = 1.0
+) -> BackupEntry:
     """A base backup in tier 1, made of files with these contents."""
     async with writing(cluster, cluster.tier1, SystemClock()) as repository:
         filler, files = Filler(repository, asyncio.get_running_loop()), []
@@ -213,7 +215,7 @@ async def back_up(cluster: Cluster, id: str, contents: Sequence[bytes], start: i
         await repository.store.create(key, data)
         entry = BackupEntry(
             id=id, name=id[:4], cluster=cluster.name, system_id=str(IDENTITY.system_id), version=180000, timeline=1,
-            start_lsn=str(LSN(start)), stop_lsn=str(LSN(start + 100)), started=1.0, finished=2.0, key=key,
+            start_lsn=str(LSN(start)), stop_lsn=str(LSN(start + 100)), started=started, finished=started + 1, key=key,
             hash=digest(data), size=len(data), files=len(files), directories=0, raw=sum(map(len, contents)),
             added=filler.stored,
         )  # fmt: skip

@@ -17,6 +17,9 @@ from tallykeep.clock import Clock
 from tallykeep.errors import ConfigError, IntegrityError, NotFound, Refused, TallykeepError
 from tallykeep.runtime.backoff import Backoff
 from tallykeep.runtime.threads import in_thread
+from tallykeep.systems.postgres.journal import Journal
+from tallykeep.systems.postgres.locks import BACKUP as BACKUP_LOCK
+from tallykeep.systems.postgres.locks import is_held
 from tallykeep.systems.postgres.lsn import history_name
 from tallykeep.systems.postgres.offload.consuming import QueueService
 from tallykeep.systems.postgres.offload.held import BackupsHeld, RemoteHeld, lacking, listed
@@ -25,10 +28,11 @@ from tallykeep.systems.postgres.offload.ownership import claim
 from tallykeep.systems.postgres.offload.partial import copy_partial, drop_parts
 from tallykeep.systems.postgres.offload.standing import Standing
 from tallykeep.systems.postgres.offload.work import Worker
-from tallykeep.systems.postgres.repository.entries import RepositoryChain
+from tallykeep.systems.postgres.repository.entries import BackupEntry, RepositoryChain
 from tallykeep.systems.postgres.repository.repository import Repository
 
 _UNCLAIMED = 5.0  # seconds until the next look while tier 1 knows no cluster yet
+_AGAIN = 30.0  # seconds until the next look while a backup is being taken
 _REFUSED = 60.0  # seconds between two looks at a tier 2 that is another's
 _BREATH = 2.0  # seconds between two comparisons that hints ask for, at least
 _log = logging.getLogger(__name__)
@@ -54,6 +58,7 @@ class Reconciler:
         self._before: set[Item] = set()  # what was missing at the last comparison
         self._copied = 0  # how much had been copied then
         self._woken = asyncio.Event()
+        self._unfinished = False  # a backup is being taken that may not be told of
         self._said = ""
 
     async def run(self) -> None:
@@ -66,6 +71,8 @@ class Reconciler:
             try:
                 if not await self.compare():
                     wait = _UNCLAIMED
+                elif self._unfinished:
+                    wait = min(wait, _AGAIN)
                 backoff.reset()
                 self._said = ""
             except TallykeepError as error:
@@ -116,7 +123,17 @@ class Reconciler:
         await self._tidy(remote)
         await self._histories(remote)
         wal = [Item(WAL, cluster.name, segment.name) for segment in missing]
-        return [*wal, *(Item(BACKUP, cluster.name, id) for id in backups.lacking)]
+        taken = [id for id in backups.lacking if not await self._is_being_taken(backups.tier1.backups[id])]
+        self._unfinished = len(taken) < len(backups.lacking)
+        return [*wal, *(Item(BACKUP, cluster.name, id) for id in taken)]
+
+    async def _is_being_taken(self, entry: BackupEntry) -> bool:
+        """Whether a backup that tier 1 lists still waits for its WAL, or for being read: then who takes it tells us."""
+        folder = self._standing.cluster.folder
+        if not await in_thread(is_held, folder / BACKUP_LOCK):
+            return False
+        journal = await in_thread(Journal(folder).read)
+        return entry.started >= journal.backups.latest_start
 
     async def _backups(self) -> BackupsHeld:
         """What the manifests of both tiers say, read on from where they were read to."""
