@@ -195,6 +195,10 @@ async def _ask(cluster: Cluster, status: Status) -> None:
 async def _look(cluster: Cluster, tier: Tier, status: Status, clock: Clock) -> None:
     """What a tier holds."""
     listed = await listing(cluster, tier, clock)
+    if listed.status == NO_ANSWER:  # asking again would only take as long again
+        status.unknown.append(f"tier {tier.number} cannot be read: {listed.problem}")
+        status.tiers.append(TierStatus(tier.number))
+        return
     try:
         coverage = await coverage_of(tier.wal)
     except TallykeepError as error:
