@@ -40,7 +40,6 @@ BASE = "base"
 KEY_CHECK = "key.json"
 TIER_1, TIER_2 = "1", "2"
 _PATIENCE = 5.0  # seconds that a start waits for tier 2
-_AT_START = 5.0  # seconds that WAL waits for the check of tier 2\'s key
 _log = logging.getLogger(__name__)
 _CHECKED, _BOUND = b"tallykeep", b"key check"
 
@@ -182,10 +181,10 @@ async def prepare(cluster: Cluster) -> None:
     await cluster.tier1.check_key(make=True)
     if cluster.tier2 is not None:
         try:
-            async with asyncio.timeout(_AT_START):
+            async with asyncio.timeout(_PATIENCE):
                 await cluster.tier2.check_key(make=True)
         except (StoreError, TimeoutError) as error:
-            why = str(error) or f"it has not answered within {_AT_START:g} s"
+            why = str(error) or f"it has not answered within {_PATIENCE:g} s"
             _log.warning("%s: tier 2 cannot be looked at now, and is looked at again: %s", cluster.name, why)
 
 
