@@ -7,6 +7,7 @@ each segment. Commits: pgbench with one standby that is synchronous, our receive
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -53,12 +54,17 @@ def ingest(server: PostgresServer, report: Report, arguments: argparse.Namespace
     execute(server, "SELECT pg_switch_wal()")
     end = lsn_of(server)
     taken: dict[str, list[float]] = {"ours": [], "plain": [], "gzip": []}
+    spent: dict[str, list[float]] = {"ours": [], "plain": [], "gzip": []}
     for number in range(arguments.rounds):
-        for kind, measures in taken.items():
-            measures.append(timed(partial(fetch, server, kind, f"{kind}{number}", end)))
+        for kind in taken:
+            seconds, cpu = timed(partial(fetch, server, kind, f"{kind}{number}", end))
+            taken[kind].append(seconds)
+            spent[kind].append(cpu)
     execute(server, *(f"SELECT pg_drop_replication_slot('{name}')" for name in names))
     report.compare("ingest", taken["ours"], taken["plain"], against="pg_receivewal, plain", goal=0.95)
     report.compare("ingest", taken["ours"], taken["gzip"], against="pg_receivewal, gzip:1", goal=2)
+    report.compare("ingest, CPU", spent["ours"], spent["plain"], against="pg_receivewal, plain")
+    report.compare("ingest, CPU", spent["ours"], spent["gzip"], against="pg_receivewal, gzip:1")
 
 
 def fetch(server: PostgresServer, kind: str, slot: str, end: int, folder: Path) -> None:
@@ -131,14 +137,14 @@ def receivewal(server: PostgresServer, slot: str, folder: Path) -> list[str]:
             "--no-loop"]  # fmt: skip
 
 
-def timed(work: Callable[[Path], None]) -> float:
-    """Seconds, in a new folder."""
+def timed(work: Callable[[Path], None]) -> tuple[float, float]:
+    """Seconds in a new folder, and of them the CPU's, of this process and those that it waited for."""
     folder = Path(tempfile.mkdtemp())
-    start = time.perf_counter()
+    start, before = time.perf_counter(), os.times()
     work(folder)
-    taken = time.perf_counter() - start
+    taken, after = time.perf_counter() - start, os.times()
     shutil.rmtree(folder)
-    return taken
+    return taken, sum(after[:4]) - sum(before[:4])
 
 
 def execute(server: PostgresServer, *commands: str) -> None:
