@@ -18,7 +18,7 @@ _ARCHIVE, _TIER_2 = "TALLYKEEP_POSTGRES_ARCHIVE", "TALLYKEEP_POSTGRES_TIER2"
 _KEY_ID = "TALLYKEEP_POSTGRES_S3_ACCESS_KEY_ID"  # of no use without its secret
 _CLOUD = ("AWS_", "AZURE_", "GOOGLE_")
 _PLAIN = ("REGION", "ENDPOINT", "_URL", "_URL_S3", "_FILE", "_PROFILE", "_ARN", "_CREDENTIALS", "_NAME", "_CLIENT_ID",
-          "_TENANT_ID", "_URI")  # fmt: skip
+          "_BUNDLE", "_TENANT_ID", "_URI")  # fmt: skip
 
 
 def passed_on(environ: Mapping[str, str], settings: PostgresSettings) -> Sequence[str]:
