@@ -9,7 +9,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.support.postgres_wal import place, primary, wait  # noqa: F401 - a fixture
+from tests.support.otlp import certificates
+from tests.support.postgres_majors import MajorServer
+from tests.support.postgres_wal import give, place, primary, wait  # noqa: F401 - a fixture
 
 from tallykeep.clock import SystemClock
 from tallykeep.demo.postgres import PostgresServer, program
@@ -170,4 +172,26 @@ async def test_a_cancelled_backup_ends_on_the_server_too(place: Path) -> None:  
         assert not (await opened(place / "repo")).backups
         entry = await taken(server, await opened(place / "repo"))
     await put(await opened(place / "repo"), entry, place / "back")
+    assert verified(place / "back") == "backup successfully verified"
+
+
+async def test_over_tls(place: Path) -> None:  # noqa: F811
+    """With TLS asked for, everything comes the same way."""
+    server = MajorServer(18, place / "primary")
+    server.start()
+    server.stop()
+    files = certificates(place)
+    for name, source in (("server.crt", files.server), ("server.key", files.server_key)):
+        (server.data / name).write_bytes(source.read_bytes())
+        (server.data / name).chmod(0o600)
+    give(server.data)
+    with (server.data / "postgresql.auto.conf").open("a") as file:
+        file.write("ssl = on\n")
+    with server:
+        fill(server, 50_000)
+        repository = await opened(place / "repo")
+        await repository.chain.take_over()
+        dsn = f"{server.dsn()}?sslmode=verify-ca&sslrootcert={files.authority}"
+        entry = await back_up(BackupRequest(dsn, "main"), repository, SystemClock())
+    await put(repository, entry, place / "back")
     assert verified(place / "back") == "backup successfully verified"

@@ -20,6 +20,7 @@ from tallykeep.systems.postgres.replication import Connection, Stop, literal
 _MODERN = 150000  # server_version_num
 _DATA, _ARCHIVE, _MANIFEST, _PROGRESS = b"dnmp"  # kinds of messages
 _LOOKS, _MOMENT = 8, 0.004  # how often it is read into, and seconds between
+_GLANCE = 0.2  # seconds between two looks while nothing comes
 SILENCE = 900.0  # seconds without a word after which the server is given up: a checkpoint may take minutes
 
 
@@ -111,18 +112,18 @@ class BaseBackup(Connection):
 
     def _copied(self) -> Iterator[memoryview]:
         take, consume = self._conn.get_copy_data, self._conn.consume_input
-        waited = True
+        waited, silent = True, 0.0
         try:
             self._widen()
             while True:
                 size, data = take(1)
                 if size > 0:
                     yield data
-                    waited = False
+                    waited, silent = False, 0.0
                 elif size < 0:
                     return
                 elif waited:
-                    self._await()
+                    silent = self._await(silent)
                     consume()
                 else:  # more has nearly always come by now, and asking poll would cost as much as looking
                     consume()
@@ -155,14 +156,19 @@ class BaseBackup(Connection):
 
     def _answer(self) -> pq.abc.PGresult | None:
         """The next result, however long the server takes."""
+        silent = 0.0
         while self._conn.is_busy():
-            self._await()
+            silent = self._await(silent)
             self._guarded(self._conn.consume_input)
         return self._conn.get_result()
 
-    def _await(self) -> None:
-        if not self._readable(SILENCE):
+    def _await(self, silent: float) -> float:
+        """Until something has come, or a moment has passed: with TLS, poll does not see all. Since when that lasts."""
+        now = time.monotonic()
+        if silent and now - silent > SILENCE:
             raise Unreachable(f"PostgreSQL at {self.where} has sent nothing of its base backup for {SILENCE:g} s.")
+        self._readable(_GLANCE)
+        return silent or now
 
 
 def _modern(message: memoryview) -> Message | None:
