@@ -195,3 +195,26 @@ async def test_over_tls(place: Path) -> None:  # noqa: F811
         entry = await back_up(BackupRequest(dsn, "main"), repository, SystemClock())
     await put(repository, entry, place / "back")
     assert verified(place / "back") == "backup successfully verified"
+
+
+async def test_a_server_that_falls_silent_is_given_up(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """A server that is frozen in the middle does not hold a backup for ever, nor the loop at all."""
+    monkeypatch.setattr("tallykeep.systems.postgres.basebackup.protocol.SILENCE", 0.5)
+    with primary(place) as server:
+        fill(server, 200_000)
+        repository = await opened(place / "repo")
+        await repository.chain.take_over()
+        frozen = False
+
+        def advance(_: int) -> None:
+            nonlocal frozen
+            if not frozen:
+                frozen = True
+                server.freeze()
+
+        try:
+            with pytest.raises(Unreachable, match="has sent nothing"):
+                await back_up(BackupRequest(server.dsn(), "main"), repository, SystemClock(), advance=advance)
+        finally:
+            server.thaw()
+    assert not repository.backups
