@@ -24,7 +24,7 @@ from tallykeep.systems.postgres.drilling.service import drill_schedule
 from tallykeep.systems.postgres.due import behind_gap, last_backup
 from tallykeep.systems.postgres.figures import BaseCollector, WalProofCollector, WorkCollector
 from tallykeep.systems.postgres.journal import Journal
-from tallykeep.systems.postgres.locks import exclusive
+from tallykeep.systems.postgres.locks import BACKUP, exclusive, is_held
 from tallykeep.systems.postgres.offload.offload import Offload
 from tallykeep.systems.postgres.receiver import Receiver
 from tallykeep.systems.postgres.repository.entries import BackupEntry
@@ -160,6 +160,9 @@ class _Protection:
         clock, deadline = self._tools.clock, self._tools.clock.monotonic() + _READY
         while self._receiver is not None and not self._receiver.streaming and clock.monotonic() < deadline:
             await clock.sleep(0.2)
+        if await in_thread(is_held, self._cluster.folder / BACKUP):
+            _log.info("%s: a command takes a base backup already", self._cluster.name)
+            return
         entry = await run_backup(self._cluster, self._settings, clock, watching=Watching(done=self._backed_up))
         _log.info("%s: base backup %s taken: %d bytes", self._cluster.name, entry.name, entry.raw)
 
