@@ -19,7 +19,6 @@ from tallykeep.systems.postgres.replication import Connection, Stop, literal
 
 _MODERN = 150000  # server_version_num
 _DATA, _ARCHIVE, _MANIFEST, _PROGRESS = b"dnmp"  # kinds of messages
-_LOOKS, _MOMENT = 8, 0.004  # how often it is read into, and seconds between
 _GLANCE = 0.2  # seconds between two looks while nothing comes
 SILENCE = 900.0  # seconds without a word after which the server is given up: a checkpoint may take minutes
 
@@ -114,7 +113,7 @@ class BaseBackup(Connection):
         take, consume = self._conn.get_copy_data, self._conn.consume_input
         waited, silent = True, 0.0
         try:
-            self._widen()
+            self._widen()  # a GB costs half the CPU time then
             while True:
                 size, data = take(1)
                 if size > 0:
@@ -130,17 +129,6 @@ class BaseBackup(Connection):
                     waited = True
         except OperationalError as error:
             raise self._lost(str(error)) from None
-
-    def _widen(self) -> None:
-        """Have libpq's buffer grow, which it does as long as it is read into and not out of.
-
-        From 16 KiB to a MiB or two: then a look at the socket brings many messages, and a GB costs half the CPU time.
-        """
-        for _ in range(_LOOKS):
-            if not self._readable(_MOMENT):
-                return
-            self._conn.consume_input()
-            time.sleep(_MOMENT)
 
     def _next(self, wanted: pq.ExecStatus) -> pq.abc.PGresult:
         result = self._answer()
