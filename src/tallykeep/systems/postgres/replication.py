@@ -259,7 +259,7 @@ class Connection:
     def _widen(self) -> None:
         """Have libpq's buffer grow where much is coming: it does so as long as it is read into and not out of.
 
-        From 16 KiB to a MiB or two: then a look at the socket brings many messages. WAL that waits costs a fifth less CPU.
+        From 16 KiB to a MiB or two: a look at the socket then brings many messages, and WAL costs a fifth less CPU.
         """
         for _ in range(_LOOKS):
             if not self._readable(_MOMENT):
