@@ -136,6 +136,29 @@ def test_a_dropped_slot_is_a_recorded_gap_and_a_new_base_backup_heals_it(place: 
         assert connection.execute("SELECT count(*), max(i) FROM t").fetchone() == (6001, 1000000)
 
 
+def test_a_timeline_whose_beginning_was_removed_is_gone_on_with_behind_a_gap(place: Path, tmp_path: Path) -> None:
+    """All of the old timeline had arrived, and nothing kept the first segment of the new one meanwhile."""
+    with primary(place, {"min_wal_size": "32MB", "max_wal_size": "32MB"}) as server:
+        standby = standby_of(server, place / "standby")
+        standby.start()
+        try:
+            with Receiving(server.dsn(), tmp_path / "main") as receiving:
+                receiving.until(lambda archiver: archiver.durable > 0)
+                execute(server, "CREATE TABLE t (i int)")
+                server.stop()
+            execute(standby, "SELECT pg_promote()", "ALTER SYSTEM SET max_wal_size = '32MB'", "SELECT pg_reload_conf()")
+            for _ in range(6):
+                execute(standby, "INSERT INTO t VALUES (1)", "SELECT pg_switch_wal()", "CHECKPOINT")
+            with Receiving(standby.dsn(), tmp_path / "main") as again:
+                again.until(lambda archiver: archiver.timeline == 2 and archiver.durable >= lsn_of(standby))
+        finally:
+            standby.stop()
+    archive = Archive(tmp_path / "main")
+    (recorded,) = archive.recorded_gaps()
+    (gap,) = coverage.gaps(archive.held(), archive.history(2))
+    assert "already been removed" in recorded.reason and recorded.start <= gap.start and recorded.end == gap.end
+
+
 def test_a_slot_that_is_dropped_while_everything_is_still_there_costs_nothing(place: Path, tmp_path: Path) -> None:
     """It is made again, and streaming goes on from where it was."""
     with primary(place) as server:

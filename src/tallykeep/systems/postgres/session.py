@@ -78,8 +78,9 @@ class Session:
             ended = self._begin(connection, server)
             while ended.timeline:
                 self._fetch_histories(connection, ended.timeline)
-                segment_size = self._segment_size
-                ended = self._stream(connection, ended.timeline, LSN(ended.lsn - ended.lsn % segment_size))
+                server = max(server, ended.timeline)
+                start = LSN(ended.lsn - ended.lsn % self._segment_size)
+                ended = self._follow(connection, server, ended.timeline, start)
 
     # --- the handshake
 
@@ -116,9 +117,13 @@ class Session:
         archiver = self._archiver
         if not archiver.timeline:
             return self._stream(connection, server, self._slot_start())
-        timeline, position = self._resume(server)
+        return self._follow(connection, server, *self._resume(server))
+
+    def _follow(self, connection: Connection, server: int, timeline: int, lsn: LSN) -> Ended:
+        """Stream from there, or from behind what the primary has removed; `server`: its newest timeline."""
+        archiver = self._archiver
         try:
-            return self._stream(connection, timeline, position)
+            return self._stream(connection, timeline, lsn)
         except ServerError as error:
             if error.state not in (_REMOVED, _UNREADABLE) or archiver.position != archiver.durable:
                 raise
