@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,9 +63,20 @@ def test_what_cannot_work_is_refused_with_what_can() -> None:
     assert "the earliest LSN that can be restored is 0/14, on timeline 1" in refused(THREE, lsn=LSN(19))
     assert "0/12C lies beyond the WAL that is held of timeline 1, which ends at 0/12C" in refused(THREE, lsn=LSN(300))
     assert "from 0/DC to before 0/12C can be restored" in refused(THREE, lsn=LSN(300))
-    assert "there are a, b, c" in refused(THREE, backup="d")
+    assert "there are a (aaaa), b (bbbb), c (cccc)" in refused(THREE, backup="d")
     assert "known timelines: 1" in refused(THREE, timeline="2")
     assert "There is no backup" in refused(Holdings([], [], {}))
+
+
+def test_as_much_of_an_id_as_is_shown_is_enough() -> None:
+    """Twelve digits name a backup as the whole id does, also beside another of its name; fewer could be anything."""
+    entry = replace(backup("a", 10, 20).entry, id="0123456789abcdef" * 2, name="twice")
+    two = THREE._replace(
+        candidates=[Candidate(entry, "1"), Candidate(replace(THREE.candidates[1].entry, name="twice"), "1")]
+    )
+    for wanted in (entry.id, entry.id[:12], entry.id[:20]):
+        assert choose(two, RestoreRequest(TARGET, backup=wanted)).candidate.entry is entry
+    assert "there are twice (0123456789ab), twice (bbbb)" in refused(two, backup=entry.id[:11])
 
 
 def test_a_backup_without_its_own_wal_is_not_offered() -> None:

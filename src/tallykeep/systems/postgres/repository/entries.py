@@ -12,6 +12,8 @@ from typing import ClassVar
 from tallykeep.storage.chain import Chain
 from tallykeep.storage.chain_record import ChainRecord
 
+SHOWN = 12  # digits of an id that are shown to people, and taken from them
+
 
 @dataclass(frozen=True, slots=True)
 class PacksEntry:
@@ -47,6 +49,13 @@ class BackupEntry:
     directories: int
     raw: int  # bytes of the files
     added: int  # bytes of packs that were added for it
+
+    def is_called(self, wanted: str) -> bool:
+        """Whether somebody who says `wanted` means it: its name, its id, or at least as much of that as is shown."""
+        return wanted in (self.name, self.id) or (len(wanted) >= SHOWN and self.id.startswith(wanted))
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.id[:SHOWN]})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,9 +124,9 @@ class Repository:
     def backup(self, wanted: str = "") -> BackupEntry:
         """The backup of that id or name; without one the newest. Raises: RestoreError."""
         for entry in reversed(self.backups.values()):
-            if not wanted or wanted in (entry.id, entry.name):
+            if not wanted or entry.is_called(wanted):
                 return entry
-        held = ", ".join(entry.name for entry in self.backups.values()) or "none at all"
+        held = ", ".join(map(str, self.backups.values())) or "none at all"
         raise RestoreError(f"{self.store.name}: there is no backup {wanted or 'to restore'}; it holds {held}.")
 
     async def files(self, entry: BackupEntry) -> Files:

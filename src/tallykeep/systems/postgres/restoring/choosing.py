@@ -56,9 +56,9 @@ def choose(holdings: Holdings, request: RestoreRequest) -> Choice:
     """The backup for a request. Raises: RestoreError, saying what can be restored instead."""
     if not holdings.candidates:
         raise RestoreError("There is no backup to restore.")
-    named = [each for each in holdings.candidates if request.backup in ("", each.entry.id, each.entry.name)]
+    named = [each for each in holdings.candidates if not request.backup or each.entry.is_called(request.backup)]
     if not named:
-        held = ", ".join(each.entry.name for each in holdings.candidates)
+        held = ", ".join(str(each.entry) for each in holdings.candidates)
         raise RestoreError(f"There is no backup {request.backup}; there are {held}.")
     history = _line(holdings, request, named)
     usable = [each for each in named if _unusable(each, holdings, history) == ""]
