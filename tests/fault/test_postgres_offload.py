@@ -30,8 +30,10 @@ from tallykeep.config.model import Secret
 from tallykeep.errors import ConfigError, NotFound, Refused
 from tallykeep.metrics import Book
 from tallykeep.runtime.processes import free_port
-from tallykeep.systems.postgres import families
+from tallykeep.systems.postgres import coverage, families
+from tallykeep.systems.postgres.archiver import Archiver
 from tallykeep.systems.postgres.cluster import Cluster, Tier
+from tallykeep.systems.postgres.collector import held_wal
 from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.locks import BACKUP as BACKUP_LOCK
 from tallykeep.systems.postgres.locks import exclusive, writing
@@ -185,6 +187,27 @@ async def test_deletion_without_a_tier_2(tmp_path: Path) -> None:
     cluster = replace(await opened(settings), tier2=None)
     write(cluster, 4.5)
     assert len(await deletable(cluster, LSN(FIRST + 3 * MIB))) == 3
+
+
+async def test_what_was_never_completed_goes_as_well(tmp_path: Path) -> None:
+    """What a promotion left of a segment is no gap for ever; it goes only when tier 2 has as much of it."""
+    settings = postgres_settings(tmp_path)
+    cluster = await opened(settings)
+    write(cluster, 1.5)
+    archiver = Archiver(cluster.folder, cluster.cipher)
+    archiver.claim(IDENTITY)
+    archiver.put_history(2, f"1\t{LSN(FIRST + 3 * MIB // 2)}\tno recovery target specified\n")
+    archiver.begin(2, segment(1).start)
+    archiver.append(segment(1).start, wal(segment(1).start, 3 * MIB, 2))
+    archiver.close()
+    standing = await now(cluster, settings)
+    floor = LSN(FIRST + 3 * MIB)
+    assert [stored.segment for stored in await deletable(cluster, floor)] == [segment(0), segment(1, 2), segment(2, 2)]
+    await copy_partial(standing)
+    gone = await deletable(cluster, floor)
+    assert [stored.segment for stored in gone] == [segment(0), segment(1), segment(1, 2), segment(2, 2)]
+    await delete_wal(cluster, gone)
+    assert held_wal(cluster.archive) == ([], coverage.Range(floor, LSN(floor + MIB)))
 
 
 async def test_nothing_may_go_where_tier_2_holds_another_cluster(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 Segments go in their order, from the first that is held, and only as far as tier 2 holds every one of them, by a fresh
 listing: one that tier 2 lacks stays, and so does everything behind it, since without it the rest restores nothing.
+What was never completed, before a fork or a gap, holds up nothing; it goes once tier 2 has as much of it, or needs
+none: left behind it would tell of a gap for ever.
 """
 
 from __future__ import annotations
@@ -15,21 +17,20 @@ from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.archive import Stored
 from tallykeep.systems.postgres.cluster import Cluster, Tier
 from tallykeep.systems.postgres.lsn import LSN, Segment
-from tallykeep.systems.postgres.offload.held import BackupsHeld, lacking, listed
+from tallykeep.systems.postgres.offload.held import BackupsHeld, RemoteHeld, lacking, listed
 from tallykeep.systems.postgres.part import unavailable
 from tallykeep.systems.postgres.repository.repository import Repository
 
 
 async def deletable(cluster: Cluster, floor: LSN, clock: Clock | None = None) -> list[Stored]:
-    """Complete segments of tier 1 that end at or before `floor` and may go, in their order; the newest never may.
+    """Segments of tier 1 that end at or before `floor` and may go, in their order; the newest never may.
 
     Raises: IntegrityError; StoreErrors, and then nothing may go.
     """
-    local = await in_thread(cluster.archive.segments)
-    complete = [stored for stored in local[:-1] if stored.complete]
+    left: Sequence[Stored] = (await in_thread(cluster.archive.segments))[:-1]
     if cluster.tier2 is not None:
-        complete = await _uploaded(cluster, cluster.tier2, complete, clock or SystemClock())
-    return [stored for stored in complete if stored.segment.end <= floor]
+        left = await _uploaded(cluster, cluster.tier2, left, clock or SystemClock())
+    return [stored for stored in left if stored.segment.end <= floor]
 
 
 class Deleted(NamedTuple):
@@ -56,22 +57,28 @@ def _delete(segments: Sequence[Stored]) -> Deleted:
     return Deleted(count, size)
 
 
-async def _uploaded(cluster: Cluster, tier: Tier, complete: Sequence[Stored], clock: Clock) -> list[Stored]:
-    """Those before the first that tier 2 needs and does not hold."""
+async def _uploaded(cluster: Cluster, tier: Tier, local: Sequence[Stored], clock: Clock) -> Sequence[Stored]:
+    """Those before the first complete one that tier 2 needs and does not hold."""
     identity = await cluster.tier1.wal.identity()
     if identity is None or await tier.wal.identity() != identity:
-        return []
+        return ()
     here = await Repository.listed(cluster.tier1.base, clock)
     there = await Repository.listed(tier.base, clock)
-    remote = await listed(tier.root, identity.segment_size)
-    missing = set(lacking(complete, remote, BackupsHeld(here, there).floor))
-    for at, stored in enumerate(complete):
-        if stored.segment not in missing:
-            continue
-        if stored.segment in remote.segments and await _same(cluster, tier, stored.segment):
-            continue
-        return list(complete[:at])
-    return list(complete)
+    remote, floor = await listed(tier.root, identity.segment_size), BackupsHeld(here, there).floor
+    missing, found = set(lacking(local, remote, floor)), list[Stored]()
+    for stored in local:
+        if stored.segment in missing and not (
+            stored.segment in remote.segments and await _same(cluster, tier, stored.segment)
+        ):
+            break
+        if stored.complete or stored.segment.end <= floor or await _reaches(cluster, remote, stored):
+            found.append(stored)
+    return found
+
+
+async def _reaches(cluster: Cluster, remote: RemoteHeld, stored: Stored) -> bool:
+    """Whether tier 2 holds as much of a segment that is not complete."""
+    return remote.end(stored.segment) >= await in_thread(cluster.archive.extent, stored)
 
 
 async def _same(cluster: Cluster, tier: Tier, segment: Segment) -> bool:
