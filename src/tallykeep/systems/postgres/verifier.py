@@ -1,7 +1,8 @@
 """Proves in the background what the archive holds: each complete segment from its bytes on disk to its last record.
 
 On arrival only pages are looked at, so that a commit waits for nothing but the disk. Here everything is: blocks,
-seals, records, their chain. How far that has come is kept in verified.json, and told as a position of its own.
+seals, records, their chain. How far that has come is kept in verified.json, and told as a position of its own; so is
+what was found damaged, which is looked at again at each start.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tallykeep.clock import Clock
-from tallykeep.errors import IntegrityError, NotFound
+from tallykeep.errors import IntegrityError, Malformed, NotFound
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.archive import Archive
 from tallykeep.systems.postgres.lsn import LSN, Segment
@@ -64,7 +65,9 @@ class Verifier:
             found = json.loads(self._path.read_text())
             if identity is not None:
                 self.verified = Segment.parse(found["segment"], identity.segment_size)
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+                for name in found.get("damaged", ()):
+                    self._look_again(Segment.parse(name, identity.segment_size))
+        except (FileNotFoundError, ValueError, KeyError, TypeError, Malformed):
             self.verified = None
 
     def following(self) -> Segment | None:
@@ -84,10 +87,29 @@ class Verifier:
             self._records = None
         except IntegrityError as error:
             self._records = None
-            self.damage[segment] = Damage(segment, str(error))
-            _log.error("%s: the WAL segment %s is damaged: %s", self.archive.folder, segment.name, error)
+            self._damaged(segment, error)
         self.verified = segment
-        write_file(self._path, json.dumps({"segment": segment.name}).encode())
+        told = {"segment": segment.name, "damaged": [damaged.name for damaged in self.damage]}
+        write_file(self._path, json.dumps(told).encode())
+
+    def _look_again(self, segment: Segment) -> None:
+        """Prove a segment that was damaged, behind the one before it where that can be had: it may be mended."""
+        before = segment._replace(start=LSN(segment.start - segment.size))
+        records = Records(segment.size, before.start)
+        try:
+            records.feed(self.archive.read(before))
+        except (NotFound, IntegrityError):
+            records = Records(segment.size, segment.start)
+        try:
+            records.feed(self.archive.read(segment))
+        except IntegrityError as error:
+            self._damaged(segment, error)
+        except NotFound:  # retention let it go
+            return
+
+    def _damaged(self, segment: Segment, error: IntegrityError) -> None:
+        self.damage[segment] = Damage(segment, str(error))
+        _log.error("%s: the WAL segment %s is damaged: %s", self.archive.folder, segment.name, error)
 
     def again(self) -> None:
         """Begin anew with the first segment: nothing counts as proved."""
