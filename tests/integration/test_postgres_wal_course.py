@@ -94,6 +94,8 @@ def test_a_promoted_standby_is_followed(place: Path, tmp_path: Path, kept: Kept,
                 execute(standby, "SELECT pg_promote()", "INSERT INTO t SELECT generate_series(1001, 2000)")
                 end = lsn_of(standby)
                 receiving.until(lambda archiver: archiver.timeline == 2 and archiver.durable >= end, 60)
+                with Connection(standby.dsn()) as asked:
+                    assert slot.look(asked, "tallykeep").timeline == 2
         finally:
             standby.stop()
     assert "manage_wal_stream > klio.wal download_history_file {'currentTLI': 2}" in kept.lines

@@ -1,6 +1,7 @@
 """What would be lost with the primary now, and what tallykeep costs it: asked for on the primary itself.
 
-When the primary cannot be asked these figures are withdrawn, and the alerts count on that.
+When the primary cannot be asked these figures are withdrawn, and the alerts count on that. So they are where it writes
+a timeline that the archive knows nothing of: positions on two timelines cannot be compared.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from tallykeep.clock import Clock
+from tallykeep.errors import NotFound, Unavailable
 from tallykeep.metrics import Sample
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres import coverage, families, slot
 from tallykeep.systems.postgres.archive import Archive
 from tallykeep.systems.postgres.lag import Lag
+from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.receiver import Receiver
 from tallykeep.systems.postgres.replication import Connection
 from tallykeep.systems.postgres.session import Source
@@ -41,8 +44,10 @@ class WalCollector:
     async def collect(self) -> AsyncIterator[Sample]:
         """Ask the primary, and look at the archive."""
         state = await in_thread(self._look)
-        missing, reach = await in_thread(held_wal, Archive(self._receiver.folder, self._receiver.cipher))
-        seconds = self._lag.look(self._clock.monotonic(), state.lsn, self._receiver.durable)
+        archive = Archive(self._receiver.folder, self._receiver.cipher)
+        durable = await in_thread(shared, archive, *self._receiver.reached, state.timeline)
+        missing, reach = await in_thread(held_wal, archive)
+        seconds = self._lag.look(self._clock.monotonic(), state.lsn, durable)
         labels = {"cluster_name": self.target}
         yield families.RPO_BYTES(self._lag.bytes, **labels, tier=TIER_1)
         yield families.RPO_SECONDS(seconds, **labels, tier=TIER_1)
@@ -58,6 +63,25 @@ class WalCollector:
     def _look(self) -> slot.ServerState:
         with Connection(self._source.conninfo, timeout=self.timeout / 2) as connection:
             return slot.look(connection, self._source.slot)
+
+
+def shared(archive: Archive, timeline: int, position: LSN, server: int) -> LSN:
+    """How far what is held up to `position` of `timeline` is that of a server on the timeline `server`. Blocks.
+
+    Raises: Unavailable where nobody can say; IntegrityError.
+    """
+    if server == timeline or not server or not timeline:  # a standby, or an archive without WAL
+        return position
+    try:
+        left = archive.history(server).left(timeline)
+    except NotFound:
+        left = None
+    if left is None:
+        raise Unavailable(
+            f"{archive.folder}: the server is on timeline {server}, and what is held on {timeline}: nothing of the "
+            "server's own has arrived; the receiver's log says why."
+        )
+    return min(position, left)
 
 
 def held_wal(archive: Archive) -> tuple[list[coverage.Gap], coverage.Range | None]:

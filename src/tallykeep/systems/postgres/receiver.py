@@ -72,6 +72,12 @@ class Receiver:
         return self._last if self._archiver is None else self._archiver.durable
 
     @property
+    def reached(self) -> tuple[int, LSN]:
+        """The timeline that is received, and `durable`."""
+        archiver = self._archiver
+        return (self.timeline, self._last) if archiver is None else (archiver.timeline, archiver.durable)
+
+    @property
     def streaming(self) -> bool:
         """Whether WAL is arriving, or would if there were any."""
         return self._session is not None and self._session.streaming

@@ -13,7 +13,8 @@ from tallykeep.systems.postgres.replication import Connection, identifier, liter
 
 _PRIMARY = """
 SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn()
-       ELSE pg_current_wal_flush_lsn() END, current_setting('max_slot_wal_keep_size'), current_setting('wal_level')
+       ELSE pg_current_wal_flush_lsn() END, current_setting('max_slot_wal_keep_size'),
+       CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8) END
 """
 _SLOT = """
 SELECT slot_type, active, restart_lsn, wal_status, safe_wal_size FROM pg_replication_slots WHERE slot_name = {name}
@@ -42,6 +43,7 @@ class ServerState(NamedTuple):
     lsn: LSN  # WAL is durable there up to here
     keep: str  # max_slot_wal_keep_size; "-1": without end
     slot: Slot | None  # None: there is none of that name
+    timeline: int = 0  # that it writes; 0 on a standby
 
     @property
     def retained(self) -> int | None:
@@ -53,8 +55,9 @@ class ServerState(NamedTuple):
 
 def look(connection: Connection, slot: str) -> ServerState:
     """What the server says now, over an ordinary connection. Raises: as Connection.execute does."""
-    (standby, lsn, keep, _) = connection.execute(_PRIMARY)[0]
-    return ServerState(standby == "t", LSN.parse(lsn or "0/0"), keep or "", find(connection, slot))
+    (standby, lsn, keep, timeline) = connection.execute(_PRIMARY)[0]
+    found = find(connection, slot)
+    return ServerState(standby == "t", LSN.parse(lsn or "0/0"), keep or "", found, int(timeline or "0", 16))
 
 
 def find(connection: Connection, slot: str) -> Slot | None:

@@ -1,0 +1,33 @@
+"""What of an archive counts for the server that is asked how far it is ahead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tallykeep.errors import Unavailable
+from tallykeep.systems.postgres.archive import Archive
+from tallykeep.systems.postgres.collector import shared
+from tallykeep.systems.postgres.lsn import LSN
+
+HELD = LSN(0x9000)
+
+
+def test_what_had_arrived_from_the_old_primary_does_not_pass_for_the_new_ones(tmp_path: Path) -> None:
+    """An archive that is ahead of a promoted standby by position has nothing of it behind the fork."""
+    archive = Archive(tmp_path)
+    archive.wal.mkdir()
+    with pytest.raises(Unavailable, match="the server is on timeline 2, and what is held on 1"):
+        shared(archive, 1, HELD, 2)
+    (archive.wal / "00000002.history").write_text("1\t0/5000\tno recovery target specified\n")
+    assert shared(archive, 1, HELD, 2) == 0x5000
+    assert shared(archive, 1, LSN(0x4000), 2) == 0x4000
+    with pytest.raises(Unavailable, match="on timeline 1, and what is held on 2"):
+        shared(archive, 2, HELD, 1)
+
+
+def test_positions_on_one_timeline_are_compared_as_they_are(tmp_path: Path) -> None:
+    """So they are where a standby does not say on which it is, and before the first WAL."""
+    archive = Archive(tmp_path)
+    assert [shared(archive, *each) for each in ((2, HELD, 2), (1, HELD, 0), (0, LSN(0), 3))] == [HELD, HELD, 0]
