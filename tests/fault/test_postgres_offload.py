@@ -27,7 +27,7 @@ from tests.support.offloading import (
 
 from tallykeep.clock import SystemClock
 from tallykeep.config.model import Secret
-from tallykeep.errors import ConfigError, NotFound, Refused
+from tallykeep.errors import ConfigError, NotFound, Refused, Unavailable
 from tallykeep.metrics import Book
 from tallykeep.runtime.processes import free_port
 from tallykeep.systems.postgres import coverage, families
@@ -38,6 +38,7 @@ from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.locks import BACKUP as BACKUP_LOCK
 from tallykeep.systems.postgres.locks import exclusive, writing
 from tallykeep.systems.postgres.lsn import LSN, history_name
+from tallykeep.systems.postgres.offload.collector import Tier2LagCollector
 from tallykeep.systems.postgres.offload.deleting import deletable, delete_wal
 from tallykeep.systems.postgres.offload.items import BACKUP, WAL, Item, Letter
 from tallykeep.systems.postgres.offload.offload import offload_now
@@ -47,6 +48,7 @@ from tallykeep.systems.postgres.offload.standing import Standing
 from tallykeep.systems.postgres.offload.work import Worker
 from tallykeep.systems.postgres.repository.entries import ForgottenEntry, RemovedEntry
 from tallykeep.systems.postgres.settings import PostgresSettings
+from tallykeep.systems.postgres.slot import ServerState
 from tallykeep.systems.postgres.wal_source import history_key
 
 CLOCK = SystemClock()
@@ -208,6 +210,29 @@ async def test_what_was_never_completed_goes_as_well(tmp_path: Path) -> None:
     assert [stored.segment for stored in gone] == [segment(0), segment(1), segment(1, 2), segment(2, 2)]
     await delete_wal(cluster, gone)
     assert held_wal(cluster.archive) == ([], coverage.Range(floor, LSN(floor + MIB)))
+
+
+class Promoted(Tier2LagCollector):
+    """Asks a server that was promoted half a segment before what had arrived from the old one."""
+
+    def _primary(self) -> ServerState:
+        return ServerState(standby=False, lsn=LSN(FIRST + MIB * 3 // 4), keep="-1", slot=None, timeline=2)
+
+
+async def test_wal_of_the_old_primary_does_not_pass_for_that_of_a_promoted_standby(tmp_path: Path) -> None:
+    """Tier 2 holds more bytes than the new primary ever wrote, and not the quarter of a segment behind the fork."""
+    cluster = await opened(settings := postgres_settings(tmp_path))
+    write(cluster, 1.5)
+    standing = await now(replace(cluster, conninfo="host=/nowhere"), settings)
+    collector = Promoted(standing, CLOCK, 1.0)
+    with pytest.raises(Unavailable, match="on timeline 2, and what is held on 1"):
+        assert [sample async for sample in collector.collect()] == []
+    history = f"1\t{LSN(FIRST + MIB // 2)}\tno recovery target specified\n".encode()
+    name = history_name(2)
+    assert cluster.cipher is not None
+    (cluster.archive.wal / name).write_bytes(cluster.cipher.seal(history, name.encode()))
+    figures = {sample.family: sample.value async for sample in collector.collect()}
+    assert figures[families.RPO_BYTES] == MIB // 4
 
 
 async def test_nothing_may_go_where_tier_2_holds_another_cluster(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from tallykeep.metrics import Sample
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres import families, slot
 from tallykeep.systems.postgres.cluster import TIER_2
+from tallykeep.systems.postgres.collector import shared
 from tallykeep.systems.postgres.lag import Lag
-from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.offload.consuming import QueueService
 from tallykeep.systems.postgres.offload.standing import Standing
 from tallykeep.systems.postgres.replication import Connection
@@ -75,15 +75,16 @@ class Tier2LagCollector:
             if self._standing.owned is None and self._clock.monotonic() > self._patient_until:
                 raise Unavailable(f"{self.target}: tier 2 could not be looked at yet; the log says why.")
             return
-        primary = await in_thread(self._primary)
-        seconds = self._lag.look(self._clock.monotonic(), primary, position)
+        timeline, state = self._standing.timeline, await in_thread(self._primary)
+        held = await in_thread(shared, self._standing.cluster.archive, timeline, position, state.timeline)
+        seconds = self._lag.look(self._clock.monotonic(), state.lsn, held)
         yield families.RPO_BYTES(self._lag.bytes, cluster_name=self.target, tier=TIER_2)
         yield families.RPO_SECONDS(seconds, cluster_name=self.target, tier=TIER_2)
 
-    def _primary(self) -> LSN:
+    def _primary(self) -> slot.ServerState:
         source = self._standing.cluster.source
         with Connection(source.conninfo, timeout=self.timeout / 2) as connection:
-            return slot.look(connection, source.slot).lsn
+            return slot.look(connection, source.slot)
 
 
 class QueueCollector:
