@@ -52,6 +52,21 @@ def test_a_chunk_comes_back(cipher: Cipher | None, chunk: bytes) -> None:
         frames.chunk(frames.id_of(chunk + b"x"), frames.frame(id, chunk), "pack")
 
 
+async def test_a_pack_of_very_many_small_chunks() -> None:
+    """The first pages of a hundred thousand empty indexes fit into one pack, and each is found where it lies."""
+    repository = await Repository.open(MemoryStore(), FakeClock())
+    ids = [number.to_bytes(32) for number in range(100_000)]
+    for some in (ids[:-1], ids[-1:]):
+        builder = PackBuilder()
+        for id in some:
+            builder.add(id, b"frame", 8192)
+        repository.add_pack(builder.seal())
+    first, second = repository.packs
+    for number in (0, 65_535, 65_536, 99_998):
+        assert repository.place(ids[number]) == (first, number)
+    assert repository.place(ids[-1]) == (second, 0)
+
+
 @CIPHERS
 def test_any_byte_of_a_frame(cipher: Cipher | None) -> None:
     """A frame with any byte changed, or cut anywhere, is refused, or gives its chunk all the same: no other one."""

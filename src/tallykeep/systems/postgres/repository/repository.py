@@ -33,7 +33,7 @@ from tallykeep.systems.postgres.repository.files import Files
 from tallykeep.systems.postgres.repository.pack import Pack, decode_index
 
 _INDEXES_AT_ONCE = 16
-_BITS = 16  # of the number of a chunk in its pack
+_BITS = 32  # of the number of a chunk in its pack, as in an index: small ones are more than 65,536 in 16 MiB
 
 
 class Repository:
