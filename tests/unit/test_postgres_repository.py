@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from tallykeep.systems.postgres.cipher import Cipher
 from tallykeep.systems.postgres.repository.chunk import SIZE, Frames
 from tallykeep.systems.postgres.repository.files import BackupFile, Files, Tablespace
 from tallykeep.systems.postgres.repository.filling import Filler
-from tallykeep.systems.postgres.repository.pack import PackBuilder, decode_index, encode_index
+from tallykeep.systems.postgres.repository.pack import Pack, PackBuilder, decode_index, encode_index
 from tallykeep.systems.postgres.repository.repository import Repository, frames_of
 
 KEY = Cipher(bytes(range(32)))
@@ -65,6 +66,26 @@ async def test_a_pack_of_very_many_small_chunks() -> None:
     for number in (0, 65_535, 65_536, 99_998):
         assert repository.place(ids[number]) == (first, number)
     assert repository.place(ids[-1]) == (second, 0)
+
+
+async def test_packs_are_named_by_one_thread_at_a_time(tmp_path: Path) -> None:
+    """Threads that find packs durable at once do not get in each other's way in the manifest."""
+    repository = await Repository.open(LocalStore(tmp_path), FakeClock())
+    await repository.chain.take_over()
+    filler = Filler(repository, asyncio.get_running_loop())
+
+    def name(first: int) -> None:
+        for number in range(first, first + 5):
+            builder, upload = PackBuilder(), Future[Pack]()
+            builder.add(number.to_bytes(32), b"frame", 8192)
+            upload.set_result(builder.seal())
+            with filler._lock:
+                filler._uploads.append(upload)
+            filler._collect(everything=False)
+
+    await asyncio.gather(*(asyncio.to_thread(name, first) for first in (0, 5, 10)))
+    again = await Repository.open(repository.store, FakeClock())
+    assert all(number.to_bytes(32) in again for number in range(15))
 
 
 @CIPHERS

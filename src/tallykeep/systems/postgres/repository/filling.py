@@ -42,6 +42,7 @@ class Filler:
         self._waiting = BoundedSemaphore(_WAITING)
         self._under_way = BoundedSemaphore(_UNDER_WAY)
         self._lock = Lock()
+        self._naming = Lock()  # a chain is appended to by one at a time
         self._builder = PackBuilder()
         self._error: Exception | None = None
         self._claimed: set[bytes] = set()  # chunks of this run that no record names yet
@@ -143,7 +144,8 @@ class Filler:
         failed = [upload for upload in ended if upload.exception() is not None]
         packs = [upload.result() for upload in ended if upload not in failed]
         if packs:
-            self._run(self._name(packs)).result()
+            with self._naming:
+                self._run(self._name(packs)).result()
         for upload in failed:
             upload.result()
 
