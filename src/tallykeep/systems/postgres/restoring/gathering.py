@@ -44,7 +44,7 @@ async def gather(cluster: Cluster, tiers: Sequence[str], clock: Clock) -> Gather
         await _base(found, tier, clock)
         await _wal(found, tier, held)
     if not found.repositories:
-        raise RestoreError(f"{cluster.name}: there is no backup to restore. " + " ".join(found.notes))
+        raise RestoreError(f"{cluster.name}: there is no backup to restore: {'; '.join(found.notes)}")
     found.segments = merged(held)
     found.holdings = Holdings(_candidates(found), stretches(found.segments), await _histories(found))
     return found

@@ -8,15 +8,18 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
+from pathlib import Path
 
 from tallykeep.clock import SystemClock
 from tallykeep.runtime.progress import progress
 from tallykeep.runtime.signals import stop_requested
 from tallykeep.systems.postgres.restoring.choice_of_cluster import cluster_of, options_of, settings_of, tiers_of
 from tallykeep.systems.postgres.restoring.environment import passed_on, withheld
+from tallykeep.systems.postgres.restoring.readable import unreadable
 from tallykeep.systems.postgres.restoring.request import PROGRAM, RestoreRequest, told
 from tallykeep.systems.postgres.restoring.restore import Plan, Restored, plan, restore
 from tallykeep.systems.postgres.settings import PostgresSettings
@@ -35,7 +38,7 @@ async def _run(args: argparse.Namespace) -> int:
     cluster = cluster_of(args, settings)
     try:
         planned = await plan(cluster, request_of(args, settings), clock)
-        planned = replace(planned, notes=[*planned.notes, *_remarks(args)])
+        planned = replace(planned, notes=[*planned.notes, *_remarks(args, cluster.folder)])
         if args.dry_run:
             _tell(args, plan_json(planned), [*plan_lines(planned), "nothing was written: --dry-run"])
             return 0
@@ -87,8 +90,8 @@ def request_of(args: argparse.Namespace, settings: PostgresSettings) -> RestoreR
     )  # fmt: skip
 
 
-def _remarks(args: argparse.Namespace) -> Sequence[str]:
-    """What the server's environment must bring along."""
+def _remarks(args: argparse.Namespace, folder: Path) -> Sequence[str]:
+    """What the server's environment must bring along, and its user be allowed; `folder` is tier 1 of the cluster."""
     found = []
     if names := withheld(os.environ):
         found.append(
@@ -97,7 +100,21 @@ def _remarks(args: argparse.Namespace) -> Sequence[str]:
         )
     if os.geteuid() == 0 and not args.owner:
         found.append("the files belong to root, who may not run PostgreSQL: give --owner USER")
+    if args.owner and not args.program and (closed := unreadable(_read_by_get_wal(args, folder), args.owner)):
+        found.append(
+            f"get-wal runs as {args.owner}, who may not read {' and '.join(map(str, closed))}: recovery ends with an "
+            "error until that user may, or runs tallykeep otherwise: --program"
+        )
     return found
+
+
+def _read_by_get_wal(args: argparse.Namespace, folder: Path) -> Iterator[Path]:
+    """The program, the settings, the key, and a file of WAL in tier 1 for all of them."""
+    yield Path(sys.executable)
+    variables = (os.environ.get("TALLYKEEP_CONFIG"), os.environ.get("TALLYKEEP_POSTGRES_KEY_FILE"))
+    yield from (Path(each) for each in (args.config, args.key_file, *variables) if each)
+    if not args.tier2 and "1" in (tiers_of(args) or "1"):
+        yield from islice(folder.glob("wal/*/*"), 1)
 
 
 def program_of(args: argparse.Namespace, settings: PostgresSettings) -> Sequence[str]:

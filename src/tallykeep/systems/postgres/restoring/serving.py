@@ -34,7 +34,7 @@ def run_get_wal(args: argparse.Namespace) -> int:
     try:
         return asyncio.run(_run(args))
     except Exception as error:
-        kind = "" if isinstance(error, TallykeepError) else f"unexpected {type(error).__name__}: "
+        kind = "" if isinstance(error, TallykeepError | PermissionError) else f"unexpected {type(error).__name__}: "
         advice = "recovery is ended; it is not the end of WAL"
         print(f"tallykeep: {args.file}: {kind}{error} ({advice})", file=sys.stderr)  # noqa: T201
         return FAILED
