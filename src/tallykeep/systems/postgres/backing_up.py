@@ -129,7 +129,8 @@ async def wait_for_wal(cluster: Cluster, entry: BackupEntry, clock: Clock) -> No
         if clock.monotonic() - since > (PATIENCE if receiving else ALONE):
             raise _without_wal(cluster, entry, (
                 "it does not arrive, though a receiver is at work: see its log." if receiving else
-                "nobody receives it: start `tallykeep postgres server`. A slot keeps it on the primary till then."
+                "nobody receives it: start `tallykeep postgres server`. Till then the primary "
+                "keeps it for sure only where the slot is there already."
             ))  # fmt: skip
         await clock.sleep(_POLL)
 

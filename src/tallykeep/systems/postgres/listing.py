@@ -9,6 +9,7 @@ from typing import Any
 
 from tallykeep.clock import Clock
 from tallykeep.errors import NotFound, StoreError, TallykeepError
+from tallykeep.storage.local import LocalStore
 from tallykeep.systems.postgres.cluster import Cluster, Tier
 from tallykeep.systems.postgres.reach import Reach, coverage_of
 from tallykeep.systems.postgres.repository.entries import BackupEntry, VerifiedEntry
@@ -95,9 +96,9 @@ async def listing(cluster: Cluster, tier: Tier, clock: Clock) -> TierListing:
         await tier.check_key()
         repository = await Repository.listed(tier.base, clock, tier.cipher)
         coverage = await coverage_of(tier.wal)
-    except NotFound:
-        return TierListing(cluster.name, tier.number)
     except TallykeepError as error:
+        if isinstance(error, NotFound) and tier.base.backend == LocalStore.backend:  # its folder is not made yet
+            return TierListing(cluster.name, tier.number)
         status = NO_ANSWER if isinstance(error, StoreError) else error.exit_status
         return TierListing(cluster.name, tier.number, problem=str(error), status=status)
     listed = [

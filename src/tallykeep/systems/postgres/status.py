@@ -65,7 +65,7 @@ class TierStatus:
         for gap in self.gaps:
             yield f"    missing from {gap.start} to {gap.end} on timeline {gap.timeline}"
         if self.newest is not None:
-            yield f"    {self.backups} backups, the newest:"
+            yield f"    {self.backups} backup{'' if self.backups == 1 else 's'}, the newest:"
             yield f"  {self.newest.line()}"
 
 

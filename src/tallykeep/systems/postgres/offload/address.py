@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from tallykeep.errors import Unreachable
+from tallykeep.errors import ConfigError, Unreachable
 from tallykeep.systems.postgres.part import publish, unavailable
 from tallykeep.systems.postgres.settings import PostgresSettings
 
@@ -41,8 +41,14 @@ def queue_folder(settings: PostgresSettings) -> Path:
 
 
 def address_of(settings: PostgresSettings) -> Address:
-    """Where the queue is now. Blocks. Raises: Unreachable where no server of ours has run yet."""
+    """Where the queue is now. Blocks. Raises: ConfigError where there is no tier 2, and so no queue; Unreachable where
+    no server of ours has run yet.
+    """
     queue = settings.queue
+    if not settings.tier2.url:
+        raise ConfigError(
+            "postgres: there is no tier 2, so there is no queue: give tier2.url, or TALLYKEEP_POSTGRES_TIER2"
+        )
     if queue.url:
         urls = tuple(url.strip() for url in queue.url.reveal().split(",") if url.strip())
         return Address(urls, credentials=queue.credentials, ca_file=queue.ca_file)
