@@ -9,6 +9,7 @@ import pytest
 from tallykeep.errors import Unavailable
 from tallykeep.systems.postgres.archive import Archive
 from tallykeep.systems.postgres.collector import shared
+from tallykeep.systems.postgres.lag import Lag
 from tallykeep.systems.postgres.lsn import LSN
 
 HELD = LSN(0x9000)
@@ -31,3 +32,12 @@ def test_positions_on_one_timeline_are_compared_as_they_are(tmp_path: Path) -> N
     """So they are where a standby does not say on which it is, and before the first WAL."""
     archive = Archive(tmp_path)
     assert [shared(archive, *each) for each in ((2, HELD, 2), (1, HELD, 0), (0, LSN(0), 3))] == [HELD, HELD, 0]
+
+
+def test_what_was_lost_with_a_primary_is_not_waited_for() -> None:
+    """A promoted standby goes on before where the old primary was: who holds all of it is not behind."""
+    lag = Lag()
+    assert lag.look(0.0, 900, 900) == 0.0
+    assert lag.look(10.0, 1000, 900) == 10.0
+    assert lag.look(20.0, 800, 700) == 20.0
+    assert (lag.look(30.0, 800, 800), lag.bytes) == (0.0, 0)

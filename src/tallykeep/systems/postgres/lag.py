@@ -22,6 +22,8 @@ class Lag:
     def look(self, now: float, primary: int, durable: int) -> float:
         """Seconds since the archive held all that the primary had; `bytes` is told anew, too. `now` is monotonic."""
         self.bytes = max(0, primary - durable)
+        while self._moments and self._moments[-1][1] > primary:  # lost with a primary that is no more
+            self._moments.pop()
         self._moments.append((now, primary))
         while self._moments and self._moments[0][1] <= durable:
             self._held = self._moments.popleft()[0]
