@@ -127,7 +127,7 @@ def test_interrupted_restore_leaves_nothing(own_seaweedfs: SeaweedFS, tmp_path: 
     code = "import sys; from tallykeep.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "litestream", "restore", url, "-o", str(folder / "x.db")]
     restore = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
-    time.sleep(2)
+    time.sleep(5)  # its start takes a second, and several on a busy machine
     restore.send_signal(signal.SIGINT)
     _, err = restore.communicate(timeout=15)
     own_seaweedfs.thaw()

@@ -316,6 +316,9 @@ def get(url: str) -> str:
         return str(reply.read().decode())
 
 
+NEEDED = {"postgres": {"TALLYKEEP_POSTGRES_URL": "postgresql://tallykeep@127.0.0.1:1/postgres"}}  # others have defaults
+
+
 @pytest.mark.parametrize("system", [system.name for system in all_systems() if system.open])
 def test_every_family_of_a_system_is_sent(system: str, tmp_path: Path) -> None:
     """`OTEL_METRICS_EXPORTER=otlp tallykeep run SYSTEM` sends every family that its page shows, over http/protobuf."""
@@ -325,7 +328,7 @@ def test_every_family_of_a_system_is_sent(system: str, tmp_path: Path) -> None:
             "OTEL_METRICS_EXPORTER": "otlp",
             "OTEL_EXPORTER_OTLP_ENDPOINT": received.url,
             "OTEL_METRIC_EXPORT_INTERVAL": "500",
-        }
+        } | NEEDED.get(system, {})
         with program(tmp_path, variables, system) as (process, log):
             url = ready(log)
             shown = names(get(url))
