@@ -17,9 +17,12 @@ from tallykeep.clock import SystemClock
 from tallykeep.demo.postgres import PostgresServer, program
 from tallykeep.errors import IntegrityError, Refused, RestoreError, Unreachable
 from tallykeep.storage.local import LocalStore
+from tallykeep.systems.postgres import slot
 from tallykeep.systems.postgres.basebackup.backup import BackupRequest, back_up
 from tallykeep.systems.postgres.basebackup.putting import MARKER, put
 from tallykeep.systems.postgres.cipher import Cipher
+from tallykeep.systems.postgres.lsn import LSN, SEGMENT_SIZE
+from tallykeep.systems.postgres.replication import Connection, Stop, Stopped
 from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.repository.repository import Repository
 
@@ -175,8 +178,8 @@ async def test_a_cancelled_backup_ends_on_the_server_too(place: Path) -> None:  
     assert verified(place / "back") == "backup successfully verified"
 
 
-async def test_over_tls(place: Path) -> None:  # noqa: F811
-    """With TLS asked for, everything comes the same way."""
+def over_tls(place: Path) -> tuple[MajorServer, str]:  # noqa: F811
+    """A server that speaks TLS, not started, and what to add to its connection string."""
     server = MajorServer(18, place / "primary")
     server.start()
     server.stop()
@@ -187,14 +190,39 @@ async def test_over_tls(place: Path) -> None:  # noqa: F811
     give(server.data)
     with (server.data / "postgresql.auto.conf").open("a") as file:
         file.write("ssl = on\n")
+    return server, f"?sslmode=verify-ca&sslrootcert={files.authority}"
+
+
+async def test_over_tls(place: Path) -> None:  # noqa: F811
+    """With TLS asked for, everything comes the same way."""
+    server, asking = over_tls(place)
     with server:
         fill(server, 50_000)
         repository = await opened(place / "repo")
         await repository.chain.take_over()
-        dsn = f"{server.dsn()}?sslmode=verify-ca&sslrootcert={files.authority}"
-        entry = await back_up(BackupRequest(dsn, "main"), repository, SystemClock())
+        entry = await back_up(BackupRequest(server.dsn() + asking, "main"), repository, SystemClock())
     await put(repository, entry, place / "back")
     assert verified(place / "back") == "backup successfully verified"
+
+
+def test_over_tls_a_receiver_that_catches_up_stops_when_told(place: Path) -> None:  # noqa: F811
+    """And not only once it has caught up, which may take hours."""
+    server, asking = over_tls(place)
+    with server:
+        with Connection(server.dsn() + asking, replication=True) as making:
+            slot.create(making, "tallykeep")
+        fill(server, 50_000)
+        with Connection(server.dsn()) as connection:
+            found = slot.find(connection, "tallykeep")
+        assert found is not None and found.restart is not None
+        stop = Stop()
+        with Connection(server.dsn() + asking, replication=True, stop=stop) as receiving:
+            receiving.start_wal("tallykeep", LSN(found.restart - found.restart % SEGMENT_SIZE), 1)
+            stop.set()
+            with pytest.raises(Stopped):
+                while receiving.take() is not None:
+                    pass
+        stop.close()
 
 
 async def test_a_server_that_falls_silent_is_given_up(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -165,7 +165,7 @@ class Connection:
             return self._ended
         try:
             size, data = self._conn.get_copy_data(1)
-            if size == 0 and (self._conn.ssl_in_use or self._readable(0)):  # what TLS holds back no poll tells of
+            if size == 0 and (self._readable(0) or self._conn.ssl_in_use):  # what TLS holds back no poll tells of
                 self._conn.consume_input()
                 size, data = self._conn.get_copy_data(1)
         except OperationalError as error:
