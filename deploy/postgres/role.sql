@@ -5,7 +5,6 @@
 --   hostssl replication tallykeep 10.0.0.0/8 scram-sha-256
 --   hostssl postgres    tallykeep 10.0.0.0/8 scram-sha-256
 CREATE ROLE tallykeep LOGIN REPLICATION;
-GRANT pg_monitor TO tallykeep;
 
 -- With it a dead tallykeep cannot fill the primary's disk; it loses its slot instead, and takes a new base backup.
 -- ALTER SYSTEM SET max_slot_wal_keep_size = '64GB';
