@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from tallykeep.systems.postgres.repository.repository import Repository
 
 BACKUP = "backup.lock"
 _POLL = 0.2  # seconds between two tries
+_GLANCES, _GLANCE = 5, 0.02  # tries, and seconds: `is_held` has a lock for as long as it looks
 
 
 @contextmanager
@@ -22,10 +24,8 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
     """Hold the lock while the context lasts. Raises: Conflict where another process has it; ConfigError."""
     file = _open(path)
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Conflict(f"{path}: {what} by another process; wait for its end.") from None
+        if not _taken_soon(file):
+            raise Conflict(f"{path}: {what} by another process; wait for its end.")
         yield
     finally:
         os.close(file)
@@ -83,3 +83,11 @@ def _taken(file: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _taken_soon(file: int) -> bool:
+    for _ in range(_GLANCES):
+        if _taken(file):
+            return True
+        time.sleep(_GLANCE)
+    return False
