@@ -357,6 +357,28 @@ async def test_histories_go_at_once(tmp_path: Path) -> None:
         await Worker([standing], Book(), CLOCK, 2).do(Item(WAL, "main", history_name(2)))
 
 
+@pytest.mark.parametrize("whole", [True, False])
+async def test_wal_of_a_new_timeline_goes_behind_its_history(tmp_path: Path, whole: bool) -> None:
+    """After a promotion, too, when the comparison of the tiers is long ago: tier 2 is never left unreadable by it."""
+    settings = postgres_settings(tmp_path)
+    cluster = await opened(settings)
+    write(cluster, 1)
+    standing = await now(cluster, settings)
+    archiver = Archiver(cluster.folder, cluster.cipher)
+    archiver.claim(IDENTITY)
+    archiver.put_history(2, f"1\t{segment(1).start}\tno recovery target specified\n")
+    archiver.begin(2, segment(1).start)
+    archiver.append(segment(1).start, wal(segment(1).start, MIB if whole else MIB // 2, 2))
+    archiver.flush()
+    archiver.close()
+    if whole:
+        await Worker([standing], Book(), CLOCK, 2).do(Item(WAL, "main", segment(1, 2).name))
+    else:
+        await copy_partial(standing)
+    assert await tier2(cluster).wal.timelines() == [2]
+    assert (await tier2(cluster).wal.segments())[-1].segment == segment(1, 2)
+
+
 BACKUPS = [f"{number:032x}" for number in (1, 2, 3)]
 
 

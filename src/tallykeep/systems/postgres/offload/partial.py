@@ -16,6 +16,7 @@ from tallykeep.systems.postgres import blocks
 from tallykeep.systems.postgres.archive import Archive
 from tallykeep.systems.postgres.lsn import LSN, Segment
 from tallykeep.systems.postgres.offload.standing import Standing
+from tallykeep.systems.postgres.offload.uploading import put_histories
 from tallykeep.systems.postgres.wal_source import part_key
 
 _tracer = tracer("klio.consumer")
@@ -26,6 +27,7 @@ async def copy_partial(standing: Standing) -> int:
     stored = 0
     for segment, end in await in_thread(_unfinished, standing.cluster.archive):
         if standing.ready and not standing.has(segment) and end > standing.remote.end(segment):  # type: ignore[union-attr]
+            await put_histories(standing.cluster, standing.tier, standing.remote.timelines)  # type: ignore[union-attr]
             stored += await _copy(standing, segment)
     return stored
 

@@ -43,6 +43,17 @@ async def put_history(cluster: Cluster, tier: Tier, timeline: int) -> None:
     await keep(tier.root, key, data, partial(_text, cipher=cluster.cipher, name=name, shown=f"{tier.root.name}/{key}"))
 
 
+async def put_histories(cluster: Cluster, tier: Tier, held: set[int]) -> None:
+    """See that tier 2 holds every history file, before anything of such a timeline, which nobody can place without.
+
+    `held`: timelines whose history is known to be there; it is kept up. Raises: as put_segment does.
+    """
+    for timeline in await in_thread(cluster.archive.timelines):
+        if timeline not in held:
+            await put_history(cluster, tier, timeline)
+            held.add(timeline)
+
+
 async def put_identity(cluster: Cluster, tier: Tier) -> bool:
     """See that tier 2 says whose WAL it holds; False where tier 1 does not know yet.
 

@@ -19,7 +19,7 @@ from tallykeep.systems.postgres.offload.copying import copy_backup
 from tallykeep.systems.postgres.offload.items import BACKUP, WAL, Item
 from tallykeep.systems.postgres.offload.partial import drop_parts
 from tallykeep.systems.postgres.offload.standing import Standing
-from tallykeep.systems.postgres.offload.uploading import put_history, put_segment
+from tallykeep.systems.postgres.offload.uploading import put_histories, put_history, put_segment
 from tallykeep.systems.postgres.wal_source import segment_key
 
 _log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class Worker:
             raise NotOurs(f"{item}: tier 2 is not this server's to write, or it is not known yet.")
         async with standing.alone(item):
             try:
+                await self._histories(standing)
                 await (self._wal if item.kind == WAL else self._backup)(standing, item, parent)
             except NotFound as error:
                 if await self._still_there(standing, item):
@@ -77,6 +78,10 @@ class Worker:
         self._book.add(families.CONSUMER_WRITTEN_SIZE, size, cluster_name=cluster)
         self._book.add(families.CONSUMER_WRITTEN, cluster_name=cluster)
         self.latest(cluster, self._clock.time())
+
+    async def _histories(self, standing: Standing) -> None:
+        if standing.remote is not None:
+            await put_histories(standing.cluster, standing.tier, standing.remote.timelines)
 
     async def _wal(self, standing: Standing, item: Item, parent: str) -> None:
         timeline = history_timeline(item.name)
