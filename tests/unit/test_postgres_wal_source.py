@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from tests.support.stores import Wrapped
 
-from tallykeep.errors import NotFound
+from tallykeep.errors import IntegrityError, NotFound
 from tallykeep.storage.local import LocalStore
 from tallykeep.systems.postgres import blocks
+from tallykeep.systems.postgres.archive import Archive
 from tallykeep.systems.postgres.lsn import LSN, Segment
 from tallykeep.systems.postgres.wal_source import RemoteWal, part_key, segment_key
 
@@ -62,3 +63,13 @@ async def test_nothing_of_a_segment(tmp_path: Path) -> None:
     """Where there is nothing, and nothing comes, that is said."""
     with pytest.raises(NotFound, match=SEGMENT.name):
         await RemoteWal(LocalStore(tmp_path), None).read(SEGMENT)
+
+
+async def test_a_history_that_is_sealed_where_there_is_no_key(tmp_path: Path) -> None:
+    """It is told as what it is, and is no defect, in either tier."""
+    (tmp_path / "wal").mkdir()
+    (tmp_path / "wal" / "00000002.history").write_bytes(b"\xbb\xff sealed")
+    with pytest.raises(IntegrityError, match="needs a key, and none is given"):
+        await RemoteWal(LocalStore(tmp_path), None).history_text(2)
+    with pytest.raises(IntegrityError, match="needs a key, and none is given"):
+        Archive(tmp_path, None).history_text(2)

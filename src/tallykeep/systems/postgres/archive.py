@@ -203,7 +203,7 @@ class Archive:
             data = path.read_bytes()
         except FileNotFoundError:
             raise NotFound(f"{self.folder}: holds no history of timeline {timeline}.") from None
-        return (self.cipher.open(data, path.name.encode(), str(path)) if self.cipher else data).decode()
+        return history_text(data, path.name, self.cipher, str(path))
 
     def history(self, timeline: int) -> History:
         """How a timeline came to be; the first has no file. Raises: NotFound; IntegrityError; Malformed."""
@@ -241,3 +241,13 @@ def part_number(path: Path) -> int | None:
 def part_name(segment: Segment, number: int) -> str:
     """The name of a part."""
     return f"{segment.name}.{number:04d}.part"
+
+
+def history_text(data: bytes, name: str, cipher: Cipher | None, shown: str) -> str:
+    """A history file as PostgreSQL wrote it, of what a tier holds. Raises: IntegrityError."""
+    try:
+        return (cipher.open(data, name.encode(), shown) if cipher else data).decode()
+    except UnicodeDecodeError:
+        raise IntegrityError(
+            f"{shown}: is no history file: it needs a key, and none is given, or it is damaged."
+        ) from None

@@ -16,7 +16,7 @@ from tallykeep.errors import IntegrityError, NotFound
 from tallykeep.runtime.threads import in_thread
 from tallykeep.storage.store import Store
 from tallykeep.systems.postgres import blocks
-from tallykeep.systems.postgres.archive import IDENTITY, WAL_FOLDER, Archive, Identity
+from tallykeep.systems.postgres.archive import IDENTITY, WAL_FOLDER, Archive, Identity, history_text
 from tallykeep.systems.postgres.cipher import Cipher
 from tallykeep.systems.postgres.coverage import Held
 from tallykeep.systems.postgres.lsn import LSN, History, Segment, history_name, history_timeline, is_segment_name
@@ -170,7 +170,7 @@ class RemoteWal:
         except NotFound:
             raise NotFound(f"{self.name}: holds no history of timeline {timeline}.") from None
         name = history_name(timeline)
-        return (self._cipher.open(data, name.encode(), f"{self.name}/{key}") if self._cipher else data).decode()
+        return history_text(data, name, self._cipher, f"{self.name}/{key}")
 
     async def _read(self, key: str, segment: Segment) -> bytes:
         data, name = await self.store.read(key), f"{self.name}/{key}"
