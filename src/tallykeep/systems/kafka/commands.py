@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tallykeep.errors import ConfigError, TallykeepError
+from tallykeep.runtime.telling import remark, tell
 from tallykeep.runtime.tracing import tracer
 from tallykeep.systems.kafka.backup_request import BackupRequest
 from tallykeep.systems.kafka.display import Display
@@ -18,7 +19,7 @@ from tallykeep.systems.kafka.selecting import Selection
 from tallykeep.systems.kafka.settings import KafkaSettings
 from tallykeep.systems.kafka.summary import backup_json, backup_lines, restore_json, restore_lines
 from tallykeep.systems.kafka.wire import Codec
-from tallykeep.systems.kafka.working import INTERRUPTED, Work, remark, run_work, tell
+from tallykeep.systems.kafka.working import INTERRUPTED, Work, run_work
 
 if TYPE_CHECKING:
     from tallykeep.systems.kafka.cluster import Cluster

@@ -17,6 +17,7 @@ from tallykeep.clock import Clock, SystemClock
 from tallykeep.errors import ConfigError, SourceError, TallykeepError
 from tallykeep.metrics import Book
 from tallykeep.runtime.signals import stop_requested
+from tallykeep.runtime.telling import remark, tell
 from tallykeep.storage.store import Store
 from tallykeep.systems.kafka import families
 from tallykeep.systems.kafka.config_file import has_file
@@ -34,11 +35,9 @@ from tallykeep.systems.kafka.working import (
     Work,
     open_backup,
     open_root,
-    remark,
     run_work,
     settings_of,
     source_cluster,
-    tell,
     told,
 )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tallykeep.clock import SystemClock
 from tallykeep.errors import ConfigError, NotFound, StoreError, TallykeepError
+from tallykeep.runtime.telling import remark, tell
 from tallykeep.runtime.threads import in_thread
 from tallykeep.storage.digest import digest
 from tallykeep.storage.store import Store
@@ -21,16 +22,7 @@ from tallykeep.systems.kafka.group_offsets import OffsetPlan, apply_plan, plan_g
 from tallykeep.systems.kafka.offset_map import OffsetMap
 from tallykeep.systems.kafka.reading import BackupSet
 from tallykeep.systems.kafka.snapshot import Snapshot
-from tallykeep.systems.kafka.working import (
-    Work,
-    open_backup,
-    remark,
-    run_work,
-    source_cluster,
-    target_cluster,
-    tell,
-    told,
-)
+from tallykeep.systems.kafka.working import Work, open_backup, run_work, source_cluster, target_cluster, told
 
 RESTORES = "restores/"
 _MAP = "/offset-map.json"

@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +18,7 @@ from tallykeep.clock import Clock, SystemClock
 from tallykeep.errors import ConfigError, TallykeepError
 from tallykeep.metrics import Book
 from tallykeep.runtime.signals import stop_requested
+from tallykeep.runtime.telling import remark
 from tallykeep.runtime.threads import in_thread
 from tallykeep.storage.store import Store
 from tallykeep.systems.kafka import failures
@@ -165,21 +166,6 @@ def cluster_settings(section: ClusterSection, name: str) -> ClusterSettings:
     except OSError as error:
         raise ConfigError(f"{name}.security: {error.filename} cannot be read: {error.strerror}") from None
     return ClusterSettings(section.servers, security, section.connection.timeout)
-
-
-def tell(args: argparse.Namespace, body: object, lines: Iterable[str]) -> None:
-    """The result: JSON or lines."""
-    if args.json:
-        sys.stdout.write(json.dumps(body, indent=2 if sys.stdout.isatty() else None) + "\n")
-    else:
-        sys.stdout.writelines(f"{line}\n" for line in lines)
-    sys.stdout.flush()
-
-
-def remark(*lines: str) -> None:
-    """Say something beside the result."""
-    sys.stderr.writelines(f"tallykeep: {line}\n" for line in lines)
-    sys.stderr.flush()
 
 
 def _storage(args: argparse.Namespace) -> Any:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from tallykeep.errors import SourceError
 from tallykeep.runtime.progress import Meter, progress
+from tallykeep.runtime.telling import remark, tell
 from tallykeep.systems.postgres import keyfile
 from tallykeep.systems.postgres.backing_up import Watching, run_backup
 from tallykeep.systems.postgres.basebackup.protocol import Begun
 from tallykeep.systems.postgres.cluster import Cluster, Tier, prepare
 from tallykeep.systems.postgres.repository.entries import BackupEntry
-from tallykeep.systems.postgres.working import Work, remark, run_work, tell
+from tallykeep.systems.postgres.working import Work, run_work
 from tallykeep.units import format_bytes, format_duration
 
 if TYPE_CHECKING:

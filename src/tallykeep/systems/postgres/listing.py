@@ -9,12 +9,13 @@ from typing import Any
 
 from tallykeep.clock import Clock
 from tallykeep.errors import NotFound, StoreError, TallykeepError
+from tallykeep.runtime.telling import tell
 from tallykeep.storage.local import LocalStore
 from tallykeep.systems.postgres.cluster import Cluster, Tier
 from tallykeep.systems.postgres.reach import Reach, coverage_of
 from tallykeep.systems.postgres.repository.entries import BackupEntry, VerifiedEntry
 from tallykeep.systems.postgres.repository.repository import Repository
-from tallykeep.systems.postgres.working import NO_ANSWER, Work, run_work, tell
+from tallykeep.systems.postgres.working import NO_ANSWER, Work, run_work
 from tallykeep.units import format_bytes, format_timestamp
 
 

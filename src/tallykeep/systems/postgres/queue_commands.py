@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from tallykeep.runtime.telling import tell
 from tallykeep.systems.postgres.offload.dead_letters import list_failed, queue_states, retry
 from tallykeep.systems.postgres.offload.jetstream import Failed
-from tallykeep.systems.postgres.working import Work, run_work, tell
+from tallykeep.systems.postgres.working import Work, run_work
 from tallykeep.units import format_bytes, format_timestamp
 
 

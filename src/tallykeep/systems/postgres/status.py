@@ -12,6 +12,7 @@ from typing import Any
 
 from tallykeep.clock import Clock
 from tallykeep.errors import TallykeepError
+from tallykeep.runtime.telling import tell
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres import slot
 from tallykeep.systems.postgres.archiver import LOCK
@@ -24,7 +25,7 @@ from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.opening import SERVER
 from tallykeep.systems.postgres.reach import coverage_of
 from tallykeep.systems.postgres.replication import Connection
-from tallykeep.systems.postgres.working import NO_ANSWER, Work, run_work, tell
+from tallykeep.systems.postgres.working import NO_ANSWER, Work, run_work
 from tallykeep.units import format_bytes, format_duration, format_timestamp
 
 BEHIND = {"1": 16 << 20, "2": 64 << 20}  # bytes of WAL that a tier may lack without a word

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -78,18 +76,3 @@ async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, int]) -> int:
         return task.result()
     finally:
         stopping.cancel()
-
-
-def tell(args: argparse.Namespace, body: object, lines: Iterable[str]) -> None:
-    """The result: JSON or lines."""
-    if args.json:
-        sys.stdout.write(json.dumps(body, indent=2 if sys.stdout.isatty() else None) + "\n")
-    else:
-        sys.stdout.writelines(f"{line}\n" for line in lines)
-    sys.stdout.flush()
-
-
-def remark(*lines: str) -> None:
-    """Say something beside the result."""
-    sys.stderr.writelines(f"tallykeep: {line}\n" for line in lines)
-    sys.stderr.flush()

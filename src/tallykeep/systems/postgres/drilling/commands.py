@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from tallykeep.errors import Conflict
 from tallykeep.runtime.progress import Meter, progress
+from tallykeep.runtime.telling import remark, tell
 from tallykeep.systems.postgres.drilling.drill import drill
 from tallykeep.systems.postgres.drilling.request import DrillRequest
 from tallykeep.systems.postgres.drilling.result import DrillResult, Outcome
 from tallykeep.systems.postgres.lsn import LSN
-from tallykeep.systems.postgres.working import Work, remark, run_work, tell
+from tallykeep.systems.postgres.working import Work, run_work
 from tallykeep.units import format_bytes, format_duration, format_timestamp
 
 if TYPE_CHECKING:

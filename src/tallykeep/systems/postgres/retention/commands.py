@@ -38,10 +38,10 @@ def run_retention(args: argparse.Namespace) -> int:
 
 
 async def _retention(work: Work) -> int:
+    from tallykeep.runtime.telling import remark, tell
     from tallykeep.systems.postgres.retention.planning import RetentionPlan, RetentionRefused, plan_retention
     from tallykeep.systems.postgres.retention.service import retain
     from tallykeep.systems.postgres.retention.telling import plan_json, plan_lines
-    from tallykeep.systems.postgres.working import remark, tell
 
     args, plans, refused = work.args, list[RetentionPlan](), list[str]()
     for cluster in work.clusters:
