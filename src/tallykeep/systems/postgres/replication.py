@@ -334,7 +334,10 @@ def _next_timeline(result: pq.abc.PGresult) -> Ended:
 
 def _unconnected(message: str) -> SourceError:
     text = _line(message)
-    refusals = ("authentication failed", "no pg_hba.conf entry", "does not exist", "permission denied", "SSL")
+    refusals = ("authentication failed", "no pg_hba.conf entry", "does not exist", "permission denied")
+    if "certificate" in text or ("SSL" in text and "pg_hba.conf" not in text):
+        return Refused(f"PostgreSQL and we do not agree on TLS: {text}. See sslmode and sslrootcert of the connection "
+                       "string, and ssl in postgresql.conf.")  # fmt: skip
     if any(word in text for word in refusals):
         return Refused(f"PostgreSQL refused the connection: {text}. The role needs REPLICATION and LOGIN, a password "
                        "that is right, and a line in pg_hba.conf.")  # fmt: skip

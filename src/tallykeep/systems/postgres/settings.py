@@ -14,6 +14,7 @@ from tallykeep.config.model import Secret, group, setting, several, targets
 from tallykeep.config.parse import FLAG, PATH, TEXT, Parser, duration, integer, one_of
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
+_SLOT = re.compile(r"[a-z0-9_]{1,63}")
 _WHOLE = integer(low=0)
 NEVER = "never"  # a schedule that is none
 RESERVED = ("queue", "scratch")  # folders of the archive that are no cluster's
@@ -31,6 +32,12 @@ def _prefix(text: str) -> str:
     return text
 
 
+def _slot(text: str) -> str:
+    if not _SLOT.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
 def _cron(text: str) -> str:
     """A cron expression, read once to be sure of it; "" for never."""
     if text.lower() == NEVER:
@@ -42,6 +49,7 @@ def _cron(text: str) -> str:
 
 NAME = Parser(_name, f"letters, digits, _ . and -, 63 at most; not {' or '.join(RESERVED)}")
 PREFIX = Parser(_prefix, "letters, digits, _ and -, 32 at most")
+SLOT = Parser(_slot, "small letters, digits and _, 63 at most: what PostgreSQL takes as a slot's name")
 CRON = Parser(_cron, f'five fields of cron, such as "30 2 * * *", or {NEVER}')
 
 
@@ -57,7 +65,7 @@ class ClusterSettings:
         "Without it the cluster can be restored, verified and drilled, and not backed up.",
     )  # fmt: skip
     slot: str = setting(
-        "tallykeep", env="TALLYKEEP_POSTGRES_SLOT", help="Replication slot, made where it is not there."
+        "tallykeep", env="TALLYKEEP_POSTGRES_SLOT", parse=SLOT, help="Replication slot, made where it is not there."
     )
 
 

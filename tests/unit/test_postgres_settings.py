@@ -1,0 +1,42 @@
+"""Settings of PostgreSQL protection, as people write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tallykeep.cli.sections import sections
+from tallykeep.config.load import load
+from tallykeep.errors import ConfigError, Refused
+from tallykeep.systems.postgres.replication import _unconnected
+from tallykeep.systems.postgres.settings import CRON
+
+URL = {"TALLYKEEP_POSTGRES_URL": "postgresql://db/postgres"}
+
+
+@pytest.mark.parametrize("slot", ["Bad-Slot", "with space", "x" * 64])
+def test_a_slot_that_postgresql_would_refuse_is_refused(slot: str) -> None:
+    """Its name is told with what may stand there, before anything is connected."""
+    with pytest.raises(ConfigError, match=r"TALLYKEEP_POSTGRES_SLOT.*small letters"):
+        load(sections(), URL | {"TALLYKEEP_POSTGRES_SLOT": slot})
+
+
+def test_a_schedule_may_be_never() -> None:
+    """An empty text means that nothing was said; `never` that there is none."""
+    assert CRON("never") == ""
+    assert CRON("30 2 * * *") == "30 2 * * *"
+    with pytest.raises(ValueError, match="hourly"):
+        CRON("hourly")
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("server does not support SSL, but SSL was required", "sslmode"),
+        ('FATAL: no pg_hba.conf entry for host "10.0.0.1", user "x", no encryption', "pg_hba.conf"),
+    ],
+)
+def test_a_refused_connection_says_what_to_look_at(said: str, advice: str) -> None:
+    """TLS and rights have advice of their own."""
+    error = _unconnected(said)
+    assert isinstance(error, Refused)
+    assert advice in str(error).removeprefix(said)
