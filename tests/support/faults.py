@@ -87,6 +87,7 @@ class FaultProxy:
         self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._listener: asyncio.Server | None = None
+        self._clients: set[asyncio.StreamWriter] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
 
     def __enter__(self) -> Self:
@@ -116,9 +117,12 @@ class FaultProxy:
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+        for writer in self._clients:  # one whose client reads no more would never be closed
+            writer.transport.abort()
         await asyncio.sleep(0.01)  # the loop lets go of closed connections in its next rounds
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients.add(writer)
         try:
             await self._answer(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
