@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from tallykeep.clock import Clock
@@ -111,11 +110,6 @@ class Verifier:
         self.damage[segment] = Damage(segment, str(error))
         _log.error("%s: the WAL segment %s is damaged: %s", self.archive.folder, segment.name, error)
 
-    def again(self) -> None:
-        """Begin anew with the first segment: nothing counts as proved."""
-        self.verified, self._records = None, None
-        self.damage.clear()
-
 
 async def verify_all(archive: Archive, advance: Callable[[Segment], None] = lambda _: None) -> list[Damage]:
     """Prove every complete segment now; what is damaged."""
@@ -136,8 +130,3 @@ async def verify_all(archive: Archive, advance: Callable[[Segment], None] = lamb
         last = segment
         advance(segment)
     return found
-
-
-def forget(folder: Path) -> None:
-    """Have everything proved again at the next start."""
-    (folder / VERIFIED).unlink(missing_ok=True)
