@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tallykeep.errors import Unavailable
 from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.restoring import recovery
+from tallykeep.systems.postgres.restoring.getwal import place
 from tallykeep.systems.postgres.restoring.recovery import SPOOL, Recovery
 from tallykeep.systems.postgres.restoring.request import RestoreRequest
 
@@ -53,6 +58,31 @@ def test_what_was_fetched_ahead_is_taken_without_a_program(tmp_path: Path) -> No
     (spool / ("0" * 23 + "1")).write_text("wal")
     assert run(tmp_path, "raise SystemExit(3)").returncode == 0
     assert (tmp_path / "pg_wal/RECOVERYXLOG").read_text() == "wal" and not list(spool.iterdir())
+
+
+def test_nothing_fetched_ahead_outlives_recovery(tmp_path: Path) -> None:
+    """Though another process is putting segments there while it is taken away; and what an earlier end had left."""
+    spool, ended = tmp_path / SPOOL, threading.Event()
+
+    def feed() -> None:
+        while not ended.is_set():
+            with suppress(OSError, Unavailable):
+                place(b"wal", spool / ("0" * 23 + "1"))
+
+    feeding = threading.Thread(target=feed)
+    feeding.start()
+    try:
+        for _ in range(50):
+            spool.mkdir(parents=True)
+            time.sleep(0.002)
+            subprocess.run(["sh", "-c", recovery.END_COMMAND], cwd=tmp_path, check=True)
+            assert not list((tmp_path / "pg_wal").iterdir())
+    finally:
+        ended.set()
+        feeding.join()
+    (tmp_path / f"{SPOOL}.over" / "x").mkdir(parents=True)
+    subprocess.run(["sh", "-c", recovery.END_COMMAND], cwd=tmp_path, check=True)
+    assert not list((tmp_path / "pg_wal").iterdir())
 
 
 def test_settings_of_the_old_primary_and_of_old_restores_are_replaced(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ from tallykeep.systems.postgres.restoring.request import RestoreRequest
 _STANDBY, _RECOVERY = "standby.signal", "recovery.signal"
 AUTO_CONF = "postgresql.auto.conf"
 SPOOL = "pg_wal/tallykeep.spool"  # on pg_wal's file system, so that a move is a rename; no base backup holds it
+END_COMMAND = (
+    f"rm -rf {SPOOL}.over; mv {SPOOL} {SPOOL}.over 2>/dev/null; rm -rf {SPOOL}.over"  # none adds to what moved
+)
 NOT_HELD = 99  # what get-wal ends with where no tier holds a file; no accident ends so
 _FATAL = 255  # above 125: PostgreSQL gives up recovery instead of taking WAL for ended
 _TARGETS = (
@@ -56,7 +59,7 @@ def settings(recovery: Recovery) -> dict[str, str]:
     return {
         **dict.fromkeys(_CALMED, ""),
         "restore_command": restore_command(recovery.command),
-        "recovery_end_command": f"rm -rf {SPOOL}",
+        "recovery_end_command": END_COMMAND,
         "recovery_target_timeline": "latest" if request.standby else str(recovery.timeline),
         "recovery_target_inclusive": "on",
         **end, **empty, **target,
