@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import trustme
 from tests.contract.test_contract_litellm import whole
+from tests.support.accepting import accepting
 from tests.support.litellm import LitellmWatch, Tables, reading
 from tests.support.postgres import MakeDatabase
 
@@ -196,11 +197,13 @@ async def in_front_of(server: PostgresServer, context: ssl.SSLContext) -> AsyncI
         except (ssl.SSLError, OSError):  # the client did not like the certificate
             return
         inner, outer = await asyncio.open_connection("127.0.0.1", server.port)
-        await asyncio.gather(_pass_on(reader, outer), _pass_on(inner, writer))
+        try:
+            await asyncio.gather(_pass_on(reader, outer), _pass_on(inner, writer))
+        finally:
+            outer.transport.abort()
 
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with listener:
-        yield listener.sockets[0].getsockname()[1]
+    async with accepting(serve) as (_, port):
+        yield port
 
 
 async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

@@ -13,9 +13,12 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import urlsplit
+
+from tests.support.accepting import accepting
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +89,14 @@ class FaultProxy:
         self._server = urlsplit(endpoint)
         self._tls = tls
         self._loop = asyncio.new_event_loop()
-        self._listener: asyncio.Server | None = None
-        self._clients: set[asyncio.StreamWriter] = set()
+        self._stack = AsyncExitStack()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._listener = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
-        self.endpoint = f"{'https' if self._tls else 'http'}://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
+        listener = self._stack.enter_async_context(accepting(self._serve, limit=1 << 20, tls=self._tls))
+        host, port = asyncio.run_coroutine_threadsafe(listener, self._loop).result(10)
+        self.endpoint = f"{'https' if self._tls else 'http'}://{host}:{port}"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -106,29 +109,18 @@ class FaultProxy:
         """The LIST requests that came by, spoilt ones too."""
         return [seen for seen in self.seen if seen.is_listing]
 
-    async def _listen(self) -> asyncio.Server:
-        return await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20, ssl=self._tls)
-
     async def _stop(self) -> None:
-        assert self._listener is not None
-        self._listener.close()
-        await asyncio.sleep(0.01)  # what has just been accepted begins, or it could not end
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        await self._stack.aclose()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}  # TLS that was being agreed upon
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
-        for writer in self._clients:  # one whose client reads no more would never be closed
-            writer.transport.abort()
-        await asyncio.sleep(0.01)  # the loop lets go of closed connections in its next rounds
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._clients.add(writer)
         try:
             await self._answer(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
             pass
-        except asyncio.CancelledError:
-            writer.transport.abort()
         finally:
             writer.close()
 
@@ -170,7 +162,7 @@ class FaultProxy:
             writer.write(head[:-2] + b"Connection: close\r\n\r\n" + body)
             return await reader.read(-1)
         finally:
-            writer.close()
+            writer.transport.abort()  # a frozen server takes nothing more
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

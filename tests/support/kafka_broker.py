@@ -6,9 +6,10 @@ import asyncio
 import struct
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, Self
+
+from tests.support.accepting import accepting
 
 from tallykeep.systems.kafka.brokers import Address, Brokers
 from tallykeep.systems.kafka.connection import Security
@@ -47,44 +48,35 @@ class FaultyBroker:
 
     def __post_init__(self) -> None:
         self._counts: Counter[int] = Counter()
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    @property
-    def address(self) -> Address:
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return host, port
+        self._listener = accepting(self._serve)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.address: Address = await self._listener.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._listener.__aexit__(None, None, None)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._tasks.add(task)
         self.connections += 1
-        upstream, downstream = await asyncio.open_connection(*self.behind)
+        try:
+            upstream, downstream = await asyncio.open_connection(*self.behind)
+        except OSError:
+            writer.transport.abort()
+            return
         spoilt: deque[Fault | None] = deque()  # for each answer that is awaited
         pumps = [
             asyncio.create_task(self._requests(reader, downstream, spoilt)),
             asyncio.create_task(self._answers(upstream, writer, spoilt)),
         ]
         try:
-            with suppress(asyncio.CancelledError):  # asyncio.streams would complain
-                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-            downstream.close()
+            downstream.transport.abort()
             writer.transport.abort()
-            self._tasks.discard(task)
 
     async def _requests(
         self, reader: asyncio.StreamReader, to: asyncio.StreamWriter, spoilt: deque[Fault | None]
