@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,10 +91,12 @@ def test_a_restore_by_command_starts(place: Path, tmp_path: Path) -> None:
     with protected(place, tmp_path) as (server, protection):
         with protection.server():
             protection.until("klio_backup_successes_total", 1)
+            before = time.time()
             execute(server, "CREATE TABLE t AS SELECT 42 AS n")
             [status] = protection.told("status")
             wait(lambda: protection.told("status")[0]["tiers"][0]["rpo_bytes"] == 0, PATIENCE)
             assert status["server"]
+            assert before < protection.told("status")[0]["tiers"][0]["newest_transaction"] < time.time()
         restored = PostgresServer(place / "restored", fast=True, settings=REPLICATED)
         restored.folder.mkdir()
         restored.folder.chmod(0o711)

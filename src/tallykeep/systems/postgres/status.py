@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tallykeep.clock import Clock
-from tallykeep.errors import TallykeepError
+from tallykeep.errors import IntegrityError, TallykeepError
 from tallykeep.runtime.telling import tell
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres import slot
@@ -23,14 +23,17 @@ from tallykeep.systems.postgres.listing import Listed, listing
 from tallykeep.systems.postgres.locks import BACKUP, is_held
 from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.opening import SERVER
-from tallykeep.systems.postgres.reach import coverage_of
+from tallykeep.systems.postgres.reach import Coverage, coverage_of
 from tallykeep.systems.postgres.replication import Connection
+from tallykeep.systems.postgres.restoring.tail import look
+from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
 from tallykeep.systems.postgres.working import NO_ANSWER, Work, run_work
 from tallykeep.units import format_bytes, format_duration, format_timestamp
 
 BEHIND = {"1": 16 << 20, "2": 64 << 20}  # bytes of WAL that a tier may lack without a word
 OLD = 2 * 86_400.0  # seconds after which a backup is old
 _TIMEOUT = 10.0  # seconds in which a primary answers
+_SEGMENTS = 2  # that are read for the newest transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class TierStatus:
     end: LSN | None = None  # of what it holds of the newest timeline; None: nothing
     timeline: int = 0
     behind: int | None = None  # bytes that the primary has and it has not; None: unknown
+    newest_end: float | None = None  # when the newest transaction that it holds ended; None: none found near the end
     ranges: tuple[Range, ...] = ()
     gaps: tuple[Gap, ...] = ()
     newest: Listed | None = None  # backup
@@ -51,16 +55,19 @@ class TierStatus:
         """For programs."""
         return {
             "tier": self.number, "timeline": self.timeline or None, "end": None if self.end is None else str(self.end),
-            "rpo_bytes": self.behind, "backups": self.backups,
+            "rpo_bytes": self.behind, "newest_transaction": self.newest_end, "backups": self.backups,
             "ranges": [{"start": str(found.start), "end": str(found.end)} for found in self.ranges],
             "gaps": [{"timeline": gap.timeline, "start": str(gap.start), "end": str(gap.end)} for gap in self.gaps],
             "newest_backup": None if self.newest is None else self.newest.as_json(),
         }  # fmt: skip
 
-    def lines(self) -> Iterator[str]:
+    def lines(self, now: float) -> Iterator[str]:
         """For people."""
         lost = "unknown" if self.behind is None else format_bytes(self.behind)
-        yield f"  tier {self.number}: WAL to {self.end or 'nowhere'}; would be lost with the primary now: {lost}"
+        end = f"{self.end or 'nowhere'}"
+        if self.newest_end is not None:
+            end += f", with transactions to {format_timestamp(round(self.newest_end))} ({_ago(now, self.newest_end)})"
+        yield f"  tier {self.number}: WAL to {end}; would be lost with the primary now: {lost}"
         for found in self.ranges:
             yield f"    recoverable from {found.start} to {found.end}"
         for gap in self.gaps:
@@ -115,7 +122,7 @@ class Status:
         server = "a server runs here" if self.server else "no server runs here"
         yield f"{self.cluster}: {state}; {server}; the primary is at {self.primary or 'an unknown position'}"
         for tier in self.tiers:
-            yield from tier.lines()
+            yield from tier.lines(now)
         yield from self._past(now)
         for problem in self.problems:
             yield f"  WRONG: {problem}"
@@ -213,10 +220,26 @@ async def _look(cluster: Cluster, tier: Tier, status: Status, clock: Clock) -> N
     status.tiers.append(TierStatus(
         tier.number, None if newest is None else newest.end, 0 if newest is None else newest.timeline,
         None if status.primary is None else max(0, status.primary - (newest.end if newest else 0)),
+        await _newest_end(tier, coverage, status),
         tuple(coverage.ranges()), missing, max(listed.backups, key=lambda one: one.entry.started, default=None),
         None if listed.problem else len(listed.backups),
         tuple(one for one in listed.backups if one.verified is not None and not one.verified.sound),
     ))  # fmt: skip
+
+
+async def _newest_end(tier: Tier, coverage: Coverage, status: Status) -> float | None:
+    """When the newest transaction ended that the tier holds, where its last segments have one."""
+    if coverage.newest is None:
+        return None
+    history = coverage.histories[coverage.newest.timeline]
+    try:
+        wal = TieredWal([tier.wal])
+        return (await look(wal, await tier.wal.segments(), history, coverage.ranges()[-1], _SEGMENTS)).last_end
+    except IntegrityError as error:
+        status.problems.append(f"tier {tier.number}: the end of its WAL is damaged: {error}")
+    except TallykeepError as error:
+        status.unknown.append(f"tier {tier.number}: the end of its WAL cannot be read: {error}")
+    return None
 
 
 def _judge(status: Status, now: float) -> None:
