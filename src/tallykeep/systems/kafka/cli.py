@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tallykeep.runtime.deferred import deferred
 
 if TYPE_CHECKING:
     SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -218,10 +219,4 @@ def _output(parser: argparse.ArgumentParser) -> None:
 
 
 def _calls(where: str) -> Callable[[argparse.Namespace], int]:
-    module, _, name = where.partition(":")
-
-    def run(args: argparse.Namespace) -> int:
-        status: int = getattr(import_module(f"tallykeep.systems.kafka.{module}"), name)(args)
-        return status
-
-    return run
+    return deferred(f"tallykeep.systems.kafka.{where}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from tallykeep.runtime.deferred import deferred
 from tallykeep.units import parse_duration
 
 if TYPE_CHECKING:
@@ -114,15 +114,7 @@ def _common(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="tallykeep.yaml that describes the database")
     parser.add_argument("--database", metavar="NAME", help="which one, where several are configured")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=_deferred(command))
-
-
-def _deferred(command: str) -> Callable[[argparse.Namespace], int]:
-    def run(args: argparse.Namespace) -> int:
-        status: int = getattr(import_module("tallykeep.systems.litellm.commands"), command)(args)
-        return status
-
-    return run
+    parser.set_defaults(run=deferred(f"tallykeep.systems.litellm.commands:{command}"))
 
 
 def _month(text: str) -> tuple[int, int]:

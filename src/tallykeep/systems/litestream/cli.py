@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tallykeep.runtime.deferred import deferred
 from tallykeep.systems.litestream.inspect import add_ltx
 from tallykeep.units import parse_duration, parse_timestamp
 
@@ -134,7 +133,7 @@ def _common(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument("target", metavar="TARGET", help="a replica: URL, path, or the name of a configured target")
     parser.add_argument("--config", type=Path, metavar="FILE", help="tallykeep.yaml in which TARGET is named")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=_deferred(command))
+    parser.set_defaults(run=deferred(f"tallykeep.systems.litestream.commands:{command}"))
 
 
 def _local(parser: argparse.ArgumentParser) -> None:
@@ -149,14 +148,6 @@ def _scratch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=_duration, default=3600.0, metavar="TIME", help="give the drill up after this (default: 1h)"
     )
-
-
-def _deferred(command: str) -> Callable[[argparse.Namespace], int]:
-    def run(args: argparse.Namespace) -> int:
-        status: int = getattr(import_module("tallykeep.systems.litestream.commands"), command)(args)
-        return status
-
-    return run
 
 
 def _txid(text: str) -> Txid:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from tallykeep.errors import IntegrityError, NotFound
 from tallykeep.systems.postgres import blocks
 from tallykeep.systems.postgres.cipher import Cipher
-from tallykeep.systems.postgres.coverage import Gap, Held
+from tallykeep.systems.postgres.coverage import Gap, Held, joined
 from tallykeep.systems.postgres.lsn import LSN, History, Segment, history_name, history_timeline, is_segment_name
 
 WAL_FOLDER = "wal"
@@ -172,15 +172,7 @@ class Archive:
 
     def held(self) -> list[Held]:
         """Stretches of WAL without a hole, by timeline and position. Complete segments count by their names."""
-        found: list[Held] = []
-        for stored in self.segments():
-            segment, end = stored.segment, self.extent(stored)
-            last = found[-1] if found else None
-            if last is not None and (last.timeline, last.end) == (segment.timeline, segment.start):
-                found[-1] = last._replace(end=end)
-            elif end > segment.start:
-                found.append(Held(segment.timeline, segment.start, end))
-        return found
+        return joined((stored.segment, self.extent(stored)) for stored in self.segments())
 
     def recorded_gaps(self) -> list[Gap]:
         """What was lost, as it was written down when it was found."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tallykeep.runtime.deferred import deferred
 from tallykeep.systems.postgres.drilling.cli import add_drill
 from tallykeep.systems.postgres.restoring.commands import add_get_wal, add_restore
 
@@ -171,10 +171,4 @@ def _quiet(parser: argparse.ArgumentParser) -> None:
 
 def calls(where: str) -> Callable[[argparse.Namespace], int]:
     """What imports "module:function" of this system and calls it."""
-    module, _, name = where.partition(":")
-
-    def run(args: argparse.Namespace) -> int:
-        status: int = getattr(import_module(f"tallykeep.systems.postgres.{module}"), name)(args)
-        return status
-
-    return run
+    return deferred(f"tallykeep.systems.postgres.{where}")

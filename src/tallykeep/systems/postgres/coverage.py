@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from tallykeep.errors import Malformed
-from tallykeep.systems.postgres.lsn import LSN, History
+from tallykeep.systems.postgres.lsn import LSN, History, Segment
 
 
 class Held(NamedTuple):
@@ -54,6 +54,18 @@ class Gap(NamedTuple):
             )  # fmt: skip
         except (ValueError, KeyError, TypeError, Malformed):
             return None
+
+
+def joined(segments: Iterable[tuple[Segment, LSN]]) -> list[Held]:
+    """Stretches without a hole of segments, each with the end of what is held of it; by timeline and position."""
+    found: list[Held] = []
+    for segment, end in segments:
+        last = found[-1] if found else None
+        if last is not None and (last.timeline, last.end) == (segment.timeline, segment.start):
+            found[-1] = last._replace(end=end)
+        elif end > segment.start:
+            found.append(Held(segment.timeline, segment.start, end))
+    return found
 
 
 def ranges(held: Iterable[Held], history: History) -> list[Range]:

@@ -18,7 +18,7 @@ from tallykeep.storage.store import Store
 from tallykeep.systems.postgres import blocks
 from tallykeep.systems.postgres.archive import IDENTITY, WAL_FOLDER, Archive, Identity, history_text
 from tallykeep.systems.postgres.cipher import Cipher
-from tallykeep.systems.postgres.coverage import Held
+from tallykeep.systems.postgres.coverage import Held, joined
 from tallykeep.systems.postgres.lsn import LSN, History, Segment, history_name, history_timeline, is_segment_name
 
 _PART = re.compile(r"([0-9A-F]{24})\.(\d{4,})\.part")
@@ -38,7 +38,15 @@ class HeldSegment(NamedTuple):
         return self.end == self.segment.end
 
 
-class WalSource(Protocol):
+class Histories(Protocol):
+    """Who has history files."""
+
+    async def history_text(self, timeline: int) -> str:
+        """A history file as PostgreSQL wrote it. Raises: NotFound; IntegrityError; StoreErrors."""
+        ...
+
+
+class WalSource(Histories, Protocol):
     """WAL of one cluster in one tier. Looked at anew with each call."""
 
     tier: str  # "1" or "2"
@@ -61,10 +69,6 @@ class WalSource(Protocol):
 
     async def timelines(self) -> list[int]:
         """Timelines whose history file is held."""
-        ...
-
-    async def history_text(self, timeline: int) -> str:
-        """A history file as PostgreSQL wrote it. Raises: NotFound; IntegrityError; StoreErrors."""
         ...
 
 
@@ -209,21 +213,14 @@ def history_key(timeline: int) -> str:
     return f"{_FOLDER}{history_name(timeline)}"
 
 
-async def history_of(source: WalSource, timeline: int) -> History:
+async def history_of(source: Histories, timeline: int) -> History:
     """How a timeline came to be; the first has no file. Raises: as WalSource.history_text does; Malformed."""
     return History(1) if timeline == 1 else History.parse(timeline, await source.history_text(timeline))
 
 
 def stretches(segments: Iterable[HeldSegment]) -> list[Held]:
     """What is held without a hole, by timeline and position; `segments` in their order."""
-    found: list[Held] = []
-    for segment, end, _ in segments:
-        last = found[-1] if found else None
-        if last is not None and (last.timeline, last.end) == (segment.timeline, segment.start):
-            found[-1] = last._replace(end=end)
-        elif end > segment.start:
-            found.append(Held(segment.timeline, segment.start, end))
-    return found
+    return joined((segment, end) for segment, end, _ in segments)
 
 
 def _held(name: str, size: int, segment_size: int) -> HeldSegment | None:

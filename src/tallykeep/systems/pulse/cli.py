@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from importlib import import_module
 from pathlib import Path
+
+from tallykeep.runtime.deferred import deferred
 
 _SHOW = """
 What the gateway did today, this week, this month. Asks the running tallykeep; where none answers, reads the history
@@ -29,9 +30,4 @@ def add(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--json", action="store_true", help="print one JSON object, as GET /api/v1/metrics gives it")
     show.add_argument("--url", help="ask this address, such as http://localhost:8000, and nothing else")
     show.add_argument("--config", type=Path, metavar="FILE", help="tallykeep.yaml with the settings of pulse")
-    show.set_defaults(run=_show)
-
-
-def _show(args: argparse.Namespace) -> int:
-    status: int = import_module("tallykeep.systems.pulse.show").run_show(args)
-    return status
+    show.set_defaults(run=deferred("tallykeep.systems.pulse.show:run_show"))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tallykeep.runtime.deferred import deferred
 from tallykeep.units import parse_timestamp
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def add_restore(commands: SubParsers) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="the result as JSON")
     _place(parser)
-    parser.set_defaults(run=_restore)
+    parser.set_defaults(run=deferred("tallykeep.systems.postgres.restoring.running:run_restore"))
 
 
 def add_get_wal(commands: SubParsers) -> None:
@@ -102,7 +102,7 @@ def add_get_wal(commands: SubParsers) -> None:
     )
     parser.add_argument("--feed", action="store_true", help=argparse.SUPPRESS)
     _place(parser)
-    parser.set_defaults(run=_get_wal)
+    parser.set_defaults(run=deferred("tallykeep.systems.postgres.restoring.serving:run_get_wal"))
 
 
 def _place(parser: argparse.ArgumentParser) -> None:
@@ -125,16 +125,6 @@ def _command(commands: SubParsers, name: str, summary: str, text: str, epilog: s
     return commands.add_parser(
         name, help=summary, description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-
-
-def _restore(args: argparse.Namespace) -> int:
-    status: int = import_module("tallykeep.systems.postgres.restoring.running").run_restore(args)
-    return status
-
-
-def _get_wal(args: argparse.Namespace) -> int:
-    status: int = import_module("tallykeep.systems.postgres.restoring.serving").run_get_wal(args)
-    return status
 
 
 def _moment(text: str) -> float:
