@@ -30,12 +30,12 @@ from tallykeep.demo.postgres import PostgresServer
 from tallykeep.demo.seaweedfs import SeaweedFS
 from tallykeep.errors import Conflict
 from tallykeep.systems.postgres.drilling.result import DrillResult
-from tallykeep.systems.postgres.drilling.scratch import LOCK
 from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.locks import exclusive, writing
 from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.pages import PAGE
 from tallykeep.systems.postgres.settings import QuestionSettings
+from tallykeep.systems.postgres.throwaway.scratch import LOCK, MAKING
 
 pytestmark = pytest.mark.server
 
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.server
 def left_nothing(found: Protected) -> bool:
     """Whether no drill has left files."""
     folder = (found.settings.drill.scratch or found.settings.archive / "scratch") / "main"
-    return [path.name for path in folder.iterdir()] == [LOCK]
+    return {path.name for path in folder.iterdir()} == {LOCK, MAKING}
 
 
 def recovered(result: DrillResult, found: Protected) -> bool:

@@ -14,14 +14,15 @@ from tallykeep.errors import ConfigError, Denied, IntegrityError, NotFound, Rest
 from tallykeep.metrics import Sample
 from tallykeep.systems.postgres import families
 from tallykeep.systems.postgres.cluster import clusters_of
-from tallykeep.systems.postgres.drilling import judging, programs
 from tallykeep.systems.postgres.drilling.commands import drill_lines, printable
-from tallykeep.systems.postgres.drilling.configuration import Source, arguments
 from tallykeep.systems.postgres.drilling.figures import DrillCollector
-from tallykeep.systems.postgres.drilling.result import Answer, DrillResult, Ended
-from tallykeep.systems.postgres.drilling.scratch import Scratch, clear, scratch
+from tallykeep.systems.postgres.drilling.result import Answer, DrillResult
 from tallykeep.systems.postgres.drilling.service import drill_schedule
 from tallykeep.systems.postgres.journal import Journal
+from tallykeep.systems.postgres.throwaway import judging, programs
+from tallykeep.systems.postgres.throwaway.configuration import Source, arguments
+from tallykeep.systems.postgres.throwaway.ended import Ended
+from tallykeep.systems.postgres.throwaway.scratch import DRILL, MAKING, OPEN, Scratch, clear, scratch
 
 
 def test_the_worst_counts() -> None:
@@ -118,9 +119,18 @@ def test_what_dead_drills_left(tmp_path: Path) -> None:
     assert foreign.exists()
 
 
+def test_several_folders_at_a_time(tmp_path: Path) -> None:
+    """Whoever makes a folder removes those of the dead and none that is in use, by a drill or an open server."""
+    with scratch(tmp_path, None, DRILL) as one, scratch(tmp_path, None, OPEN) as other:
+        (tmp_path / "open-dead").mkdir()
+        with scratch(tmp_path, None, OPEN) as third:
+            assert sorted(tmp_path.glob("*-*")) == sorted((one.folder, other.folder, third.folder))
+    assert [path.name for path in tmp_path.iterdir()] == [MAKING]
+
+
 def test_a_socket_that_would_have_too_long_a_path(tmp_path: Path) -> None:
     """It is elsewhere, as long as the drill goes on."""
-    with scratch(tmp_path / ("x" * 120), None) as place:
+    with scratch(tmp_path / ("x" * 120), None, DRILL) as place:
         assert len(bytes(place.sockets / ".s.PGSQL.5432")) <= 107
         assert place.sockets.is_dir()
     assert not place.sockets.exists()

@@ -31,6 +31,17 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         os.close(file)
 
 
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Hold the lock while the context lasts, once whoever has it has let go. Blocks. Raises: ConfigError."""
+    file = _open(path)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
 def is_held(path: Path) -> bool:
     """Whether a process holds the lock now. Blocks."""
     try:

@@ -21,7 +21,7 @@ from tallykeep.systems.postgres.repository.files import BackupFile, Files
 from tallykeep.systems.postgres.repository.pack import Pack
 from tallykeep.systems.postgres.repository.repository import Repository
 
-__all__ = ["MARKER", "Advance", "Owner", "put", "unfinished"]
+__all__ = ["MARKER", "Advance", "Owner", "files_of", "put", "unfinished"]
 _log = logging.getLogger(__name__)
 
 
@@ -37,7 +37,7 @@ async def put(
     finished. Raises: RestoreError where something is in the way; IntegrityError; StoreErrors. When this returns
     everything is on disk, and the marker is gone.
     """
-    files = await _files(repository, entry, others)
+    files = await files_of(repository, entry, others)
     spaces = _spaces(files, tablespaces or {})
     places = Places(target, spaces, bool(tablespaces), owner, settle)
     begun = await in_thread(prepare, entry.id, files, places)
@@ -47,7 +47,7 @@ async def put(
     return files
 
 
-async def _files(repository: Repository, entry: BackupEntry, others: Sequence[Repository]) -> Files:
+async def files_of(repository: Repository, entry: BackupEntry, others: Sequence[Repository]) -> Files:
     """The list of files, from the first that has it whole. Raises: of several errors the first."""
     try:
         return await repository.files(entry)

@@ -13,8 +13,9 @@ from tallykeep.systems.postgres.archive import Archive
 from tallykeep.systems.postgres.cipher import Cipher
 from tallykeep.systems.postgres.cluster import TIER_1, TIER_2, Cluster, Tier
 from tallykeep.systems.postgres.drilling.request import COLD, DrillRequest
-from tallykeep.systems.postgres.drilling.result import DrillResult, Ended
+from tallykeep.systems.postgres.drilling.result import DrillResult
 from tallykeep.systems.postgres.settings import PostgresSettings
+from tallykeep.systems.postgres.throwaway.ended import Ended
 from tallykeep.systems.postgres.wal_source import LocalWal, RemoteWal
 
 _SETTINGS = "settings"

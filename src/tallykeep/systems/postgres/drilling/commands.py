@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING
 
 from tallykeep.errors import Conflict
-from tallykeep.runtime.progress import Meter, progress
-from tallykeep.runtime.telling import remark, tell
+from tallykeep.runtime.telling import tell
 from tallykeep.systems.postgres.drilling.drill import drill
 from tallykeep.systems.postgres.drilling.request import DrillRequest
-from tallykeep.systems.postgres.drilling.result import DrillResult, Outcome
+from tallykeep.systems.postgres.drilling.result import DrillResult
 from tallykeep.systems.postgres.lsn import LSN
+from tallykeep.systems.postgres.throwaway.ended import Outcome
+from tallykeep.systems.postgres.throwaway.watch import STAGES, Shown
 from tallykeep.systems.postgres.working import Work, run_work
 from tallykeep.units import format_bytes, format_duration, format_timestamp
 
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from tallykeep.systems.postgres.cluster import Cluster
 
 _STATUS: dict[Outcome, int] = {"ok": 0, "inconclusive": 3, "failed": 1}
-_STAGES = {
-    "key": "reading the key", "plan": "planning", "programs": "looking for PostgreSQL", "restore": "restoring",
-    "recovery": "recovering", "amcheck": "checking tables and indexes", "questions": "asking questions",
+_STAGES = STAGES | {
+    "key": "reading the key", "amcheck": "checking tables and indexes", "questions": "asking questions",
     "checksums": "checking pages",
 }  # fmt: skip
 
@@ -51,39 +50,13 @@ def _severity(item: tuple[Outcome, int]) -> int:
 async def _drilled(work: Work, cluster: Cluster) -> DrillResult:
     args = work.args
     request = DrillRequest(args.tier or "", args.key_file, args.keep)
-    with _Shown(cluster.name, silent=args.json or args.quiet) as shown:
+    with Shown(cluster.name, _STAGES, silent=args.json or args.quiet) as shown:
         try:
             return await drill(cluster, work.settings, work.clock, request, shown)
         except Conflict as error:
             result = DrillResult(cluster.name, request.tier, started=work.clock.time(), finished=work.clock.time())
             result.open_question("scratch", str(error))
             return result
-
-
-class _Shown(AbstractContextManager["_Shown"]):
-    """A Watch with a meter for each stage that has a size, and a line for each that has none."""
-
-    def __init__(self, cluster: str, *, silent: bool) -> None:
-        self._cluster = cluster
-        self._silent = silent
-        self._stack = ExitStack()
-        self._meter: Meter | None = None
-
-    def stage(self, name: str, total: int = 0) -> None:
-        self._stack.close()
-        self._meter = None
-        title = f"{self._cluster}: {_STAGES.get(name, name)}"
-        if total:
-            self._meter = self._stack.enter_context(progress(title, total=total, silent=self._silent))
-        elif not self._silent:
-            remark(title)
-
-    def advance(self, amount: int) -> None:
-        if self._meter is not None:
-            self._meter.advance(amount)
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
 
 def drill_lines(result: DrillResult) -> Iterator[str]:

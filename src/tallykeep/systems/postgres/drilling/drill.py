@@ -1,32 +1,33 @@
 """`drill`: restore for practice, and keep what came of it in the journal.
 
 The default is cold: from tier 2 alone, with nothing cached, and the key read anew from the recovery file, as on the
-day when everything else is lost. Where there is no tier 2 it is tier 1, and the result says so. Memory: that of a
-restore, four packs, and then of two WAL segments; PostgreSQL's own is some 200 MiB, in shared_buffers most of it.
+day when everything else is lost. Where there is no tier 2 it is tier 1, and the result says so.
 """
 
 from __future__ import annotations
 
 from asyncio import timeout
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tallykeep.clock import Clock
 from tallykeep.errors import TallykeepError
 from tallykeep.runtime.threads import in_thread
 from tallykeep.runtime.tracing import tracer
+from tallykeep.systems.postgres import locks
 from tallykeep.systems.postgres.cluster import Cluster
-from tallykeep.systems.postgres.drilling import cold, scratch
+from tallykeep.systems.postgres.drilling import cold
 from tallykeep.systems.postgres.drilling.course import Course
-from tallykeep.systems.postgres.drilling.request import DrillRequest, Silent, Watch
-from tallykeep.systems.postgres.drilling.result import DrillResult, Ended
-from tallykeep.systems.postgres.drilling.scratch import Owner, Scratch
+from tallykeep.systems.postgres.drilling.request import DrillRequest
+from tallykeep.systems.postgres.drilling.result import DrillResult
 from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.settings import PostgresSettings
+from tallykeep.systems.postgres.throwaway import scratch
+from tallykeep.systems.postgres.throwaway.ended import Ended
+from tallykeep.systems.postgres.throwaway.scratch import Owner, Scratch
+from tallykeep.systems.postgres.throwaway.watch import Silent, Watch
 from tallykeep.units import format_duration
-
-SCRATCH = "scratch"
 
 _tracer = tracer("tallykeep.postgres")
 
@@ -56,9 +57,9 @@ async def _held(
 ) -> None:  # fmt: skip
     """The drill in its folder, in its time."""
     limit, stage = settings.drill.timeout, ""
-    parent = (settings.drill.scratch or settings.archive / SCRATCH).absolute() / cluster.name
+    parent = scratch.parent_of(cluster.name, settings)
     try:
-        async with _scratch(parent, owner, keep=request.keep) as place:
+        async with scratch.entered(_alone(parent, owner, keep=request.keep)) as place:
             course = Course(cluster, settings, request, place, clock, watch, result)
             result.folder = str(place.folder) if request.keep else ""
             try:
@@ -72,15 +73,14 @@ async def _held(
         result.end("scratch", error.outcome, str(error))
 
 
-@asynccontextmanager
-async def _scratch(parent: Path, owner: Owner | None, *, keep: bool) -> AsyncIterator[Scratch]:
-    """The drill's folder, made and removed in threads."""
-    context = scratch.scratch(parent, owner, keep=keep)
-    place = await in_thread(context.__enter__)
-    try:
+@contextmanager
+def _alone(parent: Path, owner: Owner | None, *, keep: bool) -> Iterator[Scratch]:
+    """The drill's folder, while no other drill of the cluster goes on. Raises: Conflict; as `scratch` does."""
+    scratch.make(parent)
+    kind = scratch.KEPT if keep else scratch.DRILL
+    alone = locks.exclusive(parent / scratch.LOCK, "a drill of this cluster is being held")
+    with alone, scratch.scratch(parent, owner, kind) as place:
         yield place
-    finally:
-        await in_thread(context.__exit__, None, None, None)
 
 
 def _keep(cluster: Cluster, result: DrillResult) -> None:

@@ -15,11 +15,11 @@ from tallykeep.errors import TallykeepError
 from tallykeep.runtime.processes import ManagedProcess
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres import pagesum
-from tallykeep.systems.postgres.drilling.programs import Programs
 from tallykeep.systems.postgres.drilling.result import Answer, DrillResult
-from tallykeep.systems.postgres.drilling.server import RestoredServer
 from tallykeep.systems.postgres.replication import Connection, ServerError
 from tallykeep.systems.postgres.settings import QuestionSettings
+from tallykeep.systems.postgres.throwaway.programs import Programs
+from tallykeep.systems.postgres.throwaway.server import RestoredServer
 
 SOUND, CORRUPT, OFF = "sound", "corrupt", "off"
 _POLL = 0.05  # seconds between two looks at pg_amcheck

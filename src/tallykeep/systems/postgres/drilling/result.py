@@ -10,11 +10,11 @@ Scripts read `drill --json`, so fields are only ever added.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from tallykeep.systems.postgres.throwaway.ended import Outcome
 from tallykeep.units import format_timestamp
 
-Outcome = Literal["ok", "failed", "inconclusive"]
 OUTCOMES: tuple[Outcome, ...] = ("ok", "failed", "inconclusive")
 NOT_CHECKED = "not checked"
 
@@ -25,14 +25,6 @@ class Answer(NamedTuple):
     name: str
     right: bool
     said: str
-
-
-class Ended(Exception):
-    """A drill cannot go on: as it ends, and why."""
-
-    def __init__(self, outcome: Outcome, message: str) -> None:
-        super().__init__(message)
-        self.outcome: Outcome = outcome
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
-"""What an error in the course of a drill says of the backup: that it is wanting, or nothing.
+"""What an error on the way to a throw-away server says of the backup: that it is wanting, or nothing.
 
-A drill fails only where the backup, its WAL or its key has been shown to be at fault. What the machine lacks, or
-storage that does not answer, leaves it inconclusive.
+It has failed only where the backup, its WAL or its key has been shown to be at fault. What the machine lacks, or
+storage that does not answer, leaves that open.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tallykeep.errors import (
     RestoreError,
     TallykeepError,
 )
-from tallykeep.systems.postgres.drilling.result import Ended, Outcome
+from tallykeep.systems.postgres.throwaway.ended import Ended, Outcome
 
 _AT_FAULT = (IntegrityError, Corrupt, NotFound, Malformed, ConfigError, RestoreError)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -34,7 +34,7 @@ _MACHINE = re.compile(  # what PostgreSQL says where the machine is at fault, or
 
 
 def judged(error: BaseException) -> Ended:
-    """How a drill ends with an error."""
+    """How it ends with an error."""
     if isinstance(error, BaseExceptionGroup):
         return judged(error.exceptions[0])
     if isinstance(error, Ended):

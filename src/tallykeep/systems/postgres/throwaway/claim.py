@@ -1,4 +1,4 @@
-"""What a tier says can be recovered from a backup, and whether a recovery has come that far.
+"""What is said to be held of what follows a backup, and whether a recovery has come that far.
 
 The end of what is held may lie inside a record, which no recovery can replay: so where the recovered point is before
 it, the records between the two are proved, and the end of the last whole one is what counts. Memory: one segment.
@@ -23,7 +23,7 @@ from tallykeep.systems.postgres.wal_source import HeldSegment, history_of, stret
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What is held, as it was when the drill began."""
+    """What is held, as it was before recovery began."""
 
     history: History  # of the timeline that is recovered along
     end: LSN  # from the backup on everything is held up to here
@@ -31,11 +31,18 @@ class Claim:
     segments: tuple[HeldSegment, ...]
     segment_size: int
 
+    @property
+    def missing(self) -> str:
+        """What is to be said of WAL that lies behind a gap; empty where there is none."""
+        if self.newest <= self.end:
+            return ""
+        return f"WAL is missing behind {self.end}: what is held behind the gap cannot be reached"
+
 
 async def claim_of(plan: Plan) -> Claim:
-    """What the tier of a plan says. Raises: IntegrityError; StoreErrors."""
+    """What the tiers of a plan say. Raises: IntegrityError; StoreErrors."""
     wal = plan.wal
-    history = await history_of(wal.sources[0], plan.timeline)
+    history = await history_of(wal, plan.timeline)
     segments = await wal.segments()
     ranges = coverage.ranges(stretches(segments), history)
     newest = max([plan.reach.end, *(each.end for each in ranges)])

@@ -23,13 +23,13 @@ from tallykeep.clock import Clock
 from tallykeep.errors import Refused, SourceError
 from tallykeep.runtime.processes import ManagedProcess
 from tallykeep.runtime.threads import in_thread
-from tallykeep.systems.postgres.drilling import configuration, judging
-from tallykeep.systems.postgres.drilling.feeding import Feeder
-from tallykeep.systems.postgres.drilling.programs import Programs
-from tallykeep.systems.postgres.drilling.result import Ended
-from tallykeep.systems.postgres.drilling.scratch import Scratch
 from tallykeep.systems.postgres.lsn import Fork, History, history_timeline
 from tallykeep.systems.postgres.replication import Connection
+from tallykeep.systems.postgres.throwaway import configuration, judging
+from tallykeep.systems.postgres.throwaway.ended import Ended
+from tallykeep.systems.postgres.throwaway.feeding import Feeder
+from tallykeep.systems.postgres.throwaway.programs import Programs
+from tallykeep.systems.postgres.throwaway.scratch import Scratch
 
 _POLL = 0.05  # seconds between two looks at a server that recovers
 _STARTS = 5  # with ever less of what it asks for
@@ -84,6 +84,11 @@ class RestoredServer:
             raise Ended("inconclusive", "PostgreSQL has written no timeline history at the end of its recovery.")
         newest = max(found)
         return History.parse(newest, found[newest].read_text()).forks[-1]
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said of how it was started."""
+        return [f"PostgreSQL was started without {thing}" for thing in self.without]
 
     def conninfo(self, database: str = "template1") -> str:
         """A connection string of libpq."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tallykeep.systems.postgres.drilling.result import Ended
+from tallykeep.systems.postgres.throwaway.ended import Ended
 
 _DEBIAN = Path("/usr/lib/postgresql")
 _RED_HAT = Path("/usr")

@@ -1,7 +1,9 @@
-"""The folder of one drill: made for it, handed to the user who runs PostgreSQL, and gone afterwards.
+"""The folder of one throw-away server: made for it, handed to the user who runs PostgreSQL, and gone afterwards.
 
+    <scratch>/<cluster>/scratch.lock        held while a folder is made, and while those of the dead are removed
     <scratch>/<cluster>/drill.lock          held while a drill of the cluster goes on
-    <scratch>/<cluster>/drill-<8 hex>/      of the drill that has the lock; any other is a dead one's, and is removed
+    <scratch>/<cluster>/drill-<8 hex>/      of a drill; open-<8 hex>/ of an open server
+    <scratch>/<cluster>/drill-<8 hex>/lock  held as long as it is in use: where nobody holds it, whoever did is dead
     <scratch>/<cluster>/kept-<8 hex>/       what --keep has left: never removed here
 
 PostgreSQL does not run as root: there it runs as another user, who must be able to reach the folder. A Unix socket's
@@ -12,24 +14,28 @@ Source: unix(7).
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tallykeep.errors import ConfigError
+from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres import locks
-from tallykeep.systems.postgres.drilling.result import Ended
+from tallykeep.systems.postgres.settings import PostgresSettings
+from tallykeep.systems.postgres.throwaway.ended import Ended
 from tallykeep.units import format_bytes
 
-LOCK = "drill.lock"
-_SOCKET = ".s.PGSQL.5432"
+LOCK, MAKING, IN_USE = "drill.lock", "scratch.lock", "lock"
+DRILL, OPEN, KEPT = "drill", "open", "kept"  # what a folder is for
+_SOCKET = ".s.PGSQL.65535"
 _LONGEST = 107  # bytes of a socket's path
 _ELSEWHERE = "elsewhere"
 _MORE = 512 << 20  # bytes that recovery needs besides the backup: WAL, temporary files
@@ -59,7 +65,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """The folder of one drill."""
+    """The folder of one server."""
 
     folder: Path
     sockets: Path
@@ -91,20 +97,38 @@ class Scratch:
                 os.chown(path, self.owner.uid, self.owner.gid, follow_symlinks=False)
 
 
-@contextmanager
-def scratch(parent: Path, owner: Owner | None, *, keep: bool = False) -> Iterator[Scratch]:
-    """A folder below `parent` for as long as the context lasts; what dead drills have left is removed first.
+def parent_of(cluster: str, settings: PostgresSettings) -> Path:
+    """The folder below which all of a cluster's are."""
+    return (settings.drill.scratch or settings.archive / "scratch").absolute() / cluster
 
-    Raises: Conflict where a drill of this cluster goes on; ConfigError; Ended.
+
+@contextmanager
+def scratch(parent: Path, owner: Owner | None, kind: str) -> Iterator[Scratch]:
+    """A folder below `parent` for as long as the context lasts; what the dead have left is removed first.
+
+    Raises: ConfigError; Ended.
     """
     make(parent)
-    with locks.exclusive(parent / LOCK, "a drill of this cluster is being held"):
-        clear(parent)
-        place = _make(parent, owner, keep)
-        try:
-            yield place
-        finally:
-            remove(place.folder, files=not keep)
+    with ExitStack() as stack:
+        with locks.in_turn(parent / MAKING):
+            clear(parent)
+            folder = parent / f"{kind}-{secrets.token_hex(4)}"
+            folder.mkdir()
+            stack.callback(remove, folder, files=kind != KEPT)
+            stack.enter_context(locks.exclusive(folder / IN_USE, "it is used"))
+        yield _made(folder, owner)
+
+
+@asynccontextmanager
+async def entered(context: AbstractContextManager[Scratch]) -> AsyncIterator[Scratch]:
+    """The same for the event loop: made and removed in threads, and removed too where nobody waits any more."""
+    entering = asyncio.ensure_future(in_thread(context.__enter__))
+    try:
+        yield await asyncio.shield(entering)
+    finally:
+        await asyncio.wait((entering,))
+        if entering.exception() is None:
+            await in_thread(context.__exit__, None, None, None)
 
 
 def make(folder: Path) -> None:
@@ -115,17 +139,19 @@ def make(folder: Path) -> None:
             each.mkdir(exist_ok=True)
             each.chmod(0o711)
     except OSError as error:
-        raise ConfigError(f"{folder}: a drill cannot restore there: {error.strerror}; give drill.scratch.") from None
+        raise ConfigError(f"{folder}: nothing can be restored there: {error.strerror}; give drill.scratch.") from None
 
 
 def clear(parent: Path) -> None:
-    """Remove what drills that died have left. The lock is held."""
-    for folder in parent.glob("drill-*"):
-        remove(folder)
+    """Remove what those have left who died. The lock for that is held."""
+    for kind in (DRILL, OPEN):
+        for folder in parent.glob(f"{kind}-*"):
+            if not locks.is_held(folder / IN_USE):
+                remove(folder)
 
 
 def remove(folder: Path, *, files: bool = True) -> None:
-    """Remove a drill's folder, and its sockets where these are elsewhere; without `files` the sockets alone."""
+    """Remove a folder, and its sockets where these are elsewhere; without `files` the sockets alone."""
     elsewhere = folder / _ELSEWHERE
     if elsewhere.exists():
         other = Path(elsewhere.read_text())
@@ -146,9 +172,8 @@ def check_room(place: Scratch, size: int) -> None:
         )
 
 
-def _make(parent: Path, owner: Owner | None, keep: bool) -> Scratch:
-    folder = parent / f"{'kept' if keep else 'drill'}-{secrets.token_hex(4)}"
-    folder.mkdir()
+def _made(folder: Path, owner: Owner | None) -> Scratch:
+    """What is in it at first. Raises: Ended."""
     folder.chmod(0o711)
     place = Scratch(folder, _sockets(folder), owner)
     for each in (place.data, place.wal, place.sockets):

@@ -22,11 +22,11 @@ from pathlib import Path
 
 from tallykeep.errors import NotFound, TallykeepError
 from tallykeep.runtime.threads import in_thread
-from tallykeep.systems.postgres.drilling.claim import Claim
-from tallykeep.systems.postgres.drilling.configuration import Source
-from tallykeep.systems.postgres.drilling.scratch import Scratch
 from tallykeep.systems.postgres.lsn import Segment, history_timeline, is_segment_name
 from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
+from tallykeep.systems.postgres.throwaway.claim import Claim
+from tallykeep.systems.postgres.throwaway.configuration import Source
+from tallykeep.systems.postgres.throwaway.scratch import Scratch
 
 _AHEAD = 64 << 20  # bytes of segments on disk that were not asked for yet
 _AT_ONCE = 2  # segments in memory

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tallykeep.errors import ConfigError
-from tallykeep.systems.postgres.drilling.scratch import Scratch
+from tallykeep.systems.postgres.throwaway.scratch import Scratch
 
 _MIB = 1 << 20
 _SETTING = re.compile(r"\s*([A-Za-z_][\w.]*)\s*=(.*)", re.DOTALL)
