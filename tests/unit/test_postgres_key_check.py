@@ -10,6 +10,7 @@ from tests.support.postgres_wal import KEY
 
 from tallykeep.errors import ConfigError
 from tallykeep.systems.postgres.cluster import KEY_CHECK, prepare
+from tallykeep.systems.postgres.settings import Tier2Settings
 
 _OTHER = bytes(32)
 
@@ -27,6 +28,16 @@ async def test_a_wrong_key_is_refused_by_name_and_nothing_is_written(
         await prepare(cluster_in(tmp_path, key=second))
     assert files(tmp_path) == before
     await prepare(cluster_in(tmp_path, key=first))
+
+
+@pytest.mark.parametrize("tier2", ["archive", "archive/main", "link", "archive/main/base"])
+async def test_a_tier_2_that_is_tier_1_is_refused(tmp_path: Path, tier2: str) -> None:
+    """Each would let go of what the other holds, and every byte be gone; a link to it is the same."""
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "archive")
+    with pytest.raises(ConfigError, match="one folder is no second copy"):
+        await prepare(cluster_in(tmp_path / "archive", Tier2Settings(url=str(tmp_path / tier2))))
+    await prepare(cluster_in(tmp_path / "archive", Tier2Settings(url=str(tmp_path / "elsewhere"))))
 
 
 def files(folder: Path) -> list[Path]:

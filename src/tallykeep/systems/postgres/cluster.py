@@ -192,11 +192,20 @@ def _make(cluster: Cluster) -> None:
     try:
         (cluster.folder / BASE).mkdir(parents=True, exist_ok=True, mode=0o700)
         if cluster.tier2 is not None and cluster.tier2.base.backend == "filesystem":
-            Path(unquote(cluster.tier2.base.name.removeprefix("file://"))).mkdir(
-                parents=True, exist_ok=True, mode=0o700
-            )
+            base = Path(unquote(cluster.tier2.base.name.removeprefix("file://")))
+            _see_apart(cluster.folder.resolve(), base.parent.resolve())
+            base.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise ConfigError(f"{error.filename}: backups cannot be kept there: {error.strerror}.") from None
+
+
+def _see_apart(tier1: Path, tier2: Path) -> None:
+    """What tier 1 lets go of because tier 2 has it would be gone from both. Raises: ConfigError."""
+    if tier1 == tier2 or tier1 in tier2.parents or tier2 in tier1.parents:
+        raise ConfigError(
+            f"postgres: tier2: {tier2} and tier 1, {tier1}, are not apart: one folder is no second copy. Give a "
+            "bucket, or a folder on another disk."
+        )
 
 
 def _store(settings: Tier2Settings, below: str) -> Store:
