@@ -21,6 +21,7 @@ from tallykeep.systems.postgres.throwaway.scratch import Scratch
 _MIB = 1 << 20
 _SETTING = re.compile(r"\s*([A-Za-z_][\w.]*)\s*=(.*)", re.DOTALL)
 _ALONE = {
+    "allow_in_place_tablespaces": "on",  # see within.py
     "listen_addresses": "",
     "port": "5432",
     "unix_socket_permissions": "0700",

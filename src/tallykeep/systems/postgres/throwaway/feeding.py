@@ -27,6 +27,7 @@ from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
 from tallykeep.systems.postgres.throwaway.claim import Claim
 from tallykeep.systems.postgres.throwaway.configuration import Source
 from tallykeep.systems.postgres.throwaway.scratch import Scratch
+from tallykeep.systems.postgres.throwaway.within import within
 
 _AHEAD = 64 << 20  # bytes of segments on disk that were not asked for yet
 _AT_ONCE = 2  # segments in memory
@@ -160,7 +161,7 @@ class Feeder:
         """The segment on disk, whole: behind what is held there are zeros. None where nothing of it is held."""
         async with self._gate:
             try:
-                data = await self._wal.read(segment)
+                data = await in_thread(within, await self._wal.read(segment), segment)
             except NotFound:
                 if segment in self._held:
                     raise
