@@ -55,9 +55,13 @@ async def test_timelines_old_and_new(place: Path) -> None:
 
 
 async def test_tablespaces_synchronous_standbys_and_pauses(place: Path) -> None:
-    """A tablespace goes where it is told; commits wait for no standby of old; a paused server can be looked at."""
+    """A tablespace goes where it is told, one in the data directory stays; a server that is paused can be looked at.
+
+    Commits wait for no standby of old.
+    """
     kept, fast = Kept(place), place / "fast"
-    with MajorServer(MAJOR, place / "primary", SETTINGS) as server, kept.receiving(server):
+    settings = {**SETTINGS, "allow_in_place_tablespaces": "on"}
+    with MajorServer(MAJOR, place / "primary", settings) as server, kept.receiving(server):
         fast.mkdir()
         if OWNER:
             user = pwd.getpwnam(OWNER)
@@ -66,6 +70,8 @@ async def test_tablespaces_synchronous_standbys_and_pauses(place: Path) -> None:
             db.execute(f"CREATE TABLESPACE fast LOCATION '{fast}'")
             db.execute("CREATE TABLE f TABLESPACE fast AS SELECT n FROM generate_series(1, 1000) n")
             [oid] = db.execute("SELECT oid FROM pg_tablespace WHERE spcname = 'fast'").fetchone() or (0,)
+            db.execute("CREATE TABLESPACE inside LOCATION ''")
+            db.execute("CREATE TABLE i TABLESPACE inside AS SELECT n FROM generate_series(1, 70) n")
             db.execute("ALTER SYSTEM SET synchronous_standby_names = 'elsewhere'")
         await kept.back_up(server, "only")
         kept.write(server, 5)
@@ -83,15 +89,19 @@ async def test_tablespaces_synchronous_standbys_and_pauses(place: Path) -> None:
     )  # fmt: skip
     assert any("synchronous_standby_names was set" in note for note in done.notes)
     (place / "again").chmod(0o711)
-    server = MajorServer(MAJOR, place / "again", SETTINGS)
+    server = MajorServer(MAJOR, place / "again", settings)
     with server:
         wait(lambda: _paused(server), told=lambda: server.log.read_text()[-2000:])
         assert numbers(server) == [1, 2, 3]
         with psycopg.connect(server.dsn(), autocommit=True) as db:
             assert db.execute("SELECT count(*) FROM f").fetchone() == (1000,)
+            assert db.execute("SELECT count(*) FROM i").fetchone() == (70,)
             db.execute("SELECT pg_wal_replay_resume()")
         wait(lambda: not in_recovery(server))
         kept.write(server, 1)
+        with psycopg.connect(server.dsn(), autocommit=True) as db:
+            db.execute("DROP TABLE i")
+            db.execute("DROP TABLESPACE inside")
     assert any(path.is_file() for path in new.rglob("*"))
 
 

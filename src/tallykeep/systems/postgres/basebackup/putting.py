@@ -37,7 +37,7 @@ async def put(
     finished. Raises: RestoreError where something is in the way; IntegrityError; StoreErrors. When this returns
     everything is on disk, and the marker is gone.
     """
-    files = await files_of(repository, entry, others)
+    files = _with_places(await files_of(repository, entry, others))
     spaces = _spaces(files, tablespaces or {})
     places = Places(target, spaces, bool(tablespaces), owner, settle)
     begun = await in_thread(prepare, entry.id, files, places)
@@ -60,14 +60,22 @@ async def files_of(repository: Repository, entry: BackupEntry, others: Sequence[
         raise
 
 
+def _with_places(files: Files) -> Files:
+    """With the folders of tablespaces that lie in the data directory: PostgreSQL sends only what is in them."""
+    there = {file.path for file in files.files}
+    inside = [space.location for space in files.tablespaces if not Path(space.location).is_absolute()]
+    made = [BackupFile(path, "directory", 0o700, 0) for path in inside if path not in there]
+    return Files([*made, *files.files], files.tablespaces)
+
+
 def _spaces(files: Files, moved: Mapping[int, Path]) -> dict[int, Path]:
-    """Where tablespaces go. Raises: RestoreError for one that is none."""
+    """Where tablespaces go; one in the data directory stays there. Raises: RestoreError for one that is none."""
     spaces = {space.oid: Path(space.location) for space in files.tablespaces}
     for oid in moved:
         if oid not in spaces:
             held = ", ".join(map(str, spaces)) or "none"
             raise RestoreError(f"The backup holds no tablespace {oid}; it holds {held}.")
-    return spaces | dict(moved)
+    return {oid: moved.get(oid, place) for oid, place in spaces.items() if place.is_absolute()}
 
 
 def _wanted(
