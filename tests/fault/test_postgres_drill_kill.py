@@ -5,24 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from tests.support.postgres_drill import Protected, processes, protected  # noqa: F401 - a fixture
+from tests.support.postgres_drill import Protected, command, processes, protected, scratched  # noqa: F401 - a fixture
 from tests.support.postgres_wal import place, wait  # noqa: F401 - a fixture
 
-from tallykeep.systems.postgres.throwaway.scratch import LOCK, MAKING
-
 pytestmark = pytest.mark.server
-
-
-def command(config: Path, *options: str) -> subprocess.Popen[str]:
-    """`tallykeep postgres drill` as a process."""
-    argv = [sys.executable, "-m", "tallykeep", "postgres", "drill", "--config", str(config), *options]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TALLYKEEP_", "OTEL_"))}
-    return subprocess.Popen(argv, env=kept, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def configured(found: Protected, path: Path, question: str) -> Path:
@@ -32,12 +21,6 @@ def configured(found: Protected, path: Path, question: str) -> Path:
         f"  clusters: [{{name: main}}]\n  drill: {{questions: [{{sql: {question}, expected: t}}]}}\n"
     )
     return path
-
-
-def scratch(found: Protected) -> list[str]:
-    """What is in the drills' folder besides its locks."""
-    names = {path.name for path in (found.settings.archive / "scratch" / "main").iterdir()}
-    return sorted(names - {LOCK, MAKING})
 
 
 @pytest.mark.parametrize("stage", ["recovery", "questions"])
@@ -56,7 +39,7 @@ async def test_a_drill_that_ends_early(
     if stage == "recovery":  # the segment that the backup begins in can be read without end
         wal.rename(kept)
         os.mkfifo(wal)
-    with command(long) as drill:
+    with command("drill", long) as drill:
         assert drill.stdout is not None
         assert drill.stderr is not None
         if stage == "recovery":
@@ -68,14 +51,14 @@ async def test_a_drill_that_ends_early(
         assert drill.wait(60) == (-9 if number is signal.SIGKILL else 130)
     wait(lambda: not processes(str(place / "archive")), told=lambda: str(processes(str(place / "archive"))))
     if number is signal.SIGINT:
-        assert not scratch(protected)
+        assert not scratched(protected)
         return
-    assert len(scratch(protected)) == 1
+    assert len(scratched(protected)) == 1
     if stage == "recovery":
         kept.replace(wal)
-    with command(configured(protected, place / "short.yaml", "SELECT true"), "--json") as again:
+    with command("drill", configured(protected, place / "short.yaml", "SELECT true"), "--json") as again:
         told, complaints = again.communicate(timeout=60)
     assert again.returncode == 0, complaints
     [result] = json.loads(told)
     assert (result["outcome"], result["recovered_lsn"]) == ("ok", result["held_lsn"])
-    assert not scratch(protected)
+    assert not scratched(protected)

@@ -19,9 +19,10 @@ from tests.support.postgres_drill import (  # noqa: F401 - with a fixture
     on_s3,
     protected,
     protected_by,
+    scratched,
     settings_of,
 )
-from tests.support.postgres_majors import MAJORS, MajorServer
+from tests.support.postgres_majors import MAJORS, MajorServer, bin_of
 from tests.support.postgres_wal import give, place, wait  # noqa: F401 - a fixture
 from tests.support.servers import bucket, own_seaweedfs, seaweedfs  # noqa: F401 - fixtures
 
@@ -35,15 +36,9 @@ from tallykeep.systems.postgres.locks import exclusive, writing
 from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.pages import PAGE
 from tallykeep.systems.postgres.settings import QuestionSettings
-from tallykeep.systems.postgres.throwaway.scratch import LOCK, MAKING
+from tallykeep.systems.postgres.throwaway.scratch import LOCK
 
 pytestmark = pytest.mark.server
-
-
-def left_nothing(found: Protected) -> bool:
-    """Whether no drill has left files."""
-    folder = (found.settings.drill.scratch or found.settings.archive / "scratch") / "main"
-    return {path.name for path in folder.iterdir()} == {LOCK, MAKING}
 
 
 def recovered(result: DrillResult, found: Protected) -> bool:
@@ -82,7 +77,7 @@ async def test_a_sound_cluster_is_ok(protected: Protected) -> None:  # noqa: F81
     assert result.restore_seconds
     assert result.recovery_seconds
     assert result.pages
-    assert left_nothing(protected)
+    assert not scratched(protected)
     kept = Journal(protected.cluster.folder).read()
     assert kept.drill == result.as_json()
     assert kept.drills["ok"] >= 1
@@ -98,12 +93,7 @@ async def test_older_majors(place: Path, major: int) -> None:  # noqa: F811
     assert recovered(result, found)
     assert (result.version // 10_000, result.amcheck) == (major, "sound")
     assert result.checksums == "off"
-    assert left_nothing(found)
-
-
-def bin_of(major: int) -> Path:
-    """The programs of a major."""
-    return Path(__file__).parents[2] / ".cache" / "postgres" / str(major) / "bin"
+    assert not scratched(found)
 
 
 async def test_cold_from_a_bucket_alone(place: Path, protected: Protected, seaweedfs: SeaweedFS, bucket: str) -> None:  # noqa: F811
@@ -150,7 +140,7 @@ async def test_a_new_timeline_and_a_tablespace(place: Path) -> None:  # noqa: F8
     assert result.timeline == 2
     assert recovered(result, found)
     assert not space.exists()
-    assert left_nothing(found)
+    assert not scratched(found)
 
 
 async def test_a_cluster_that_makes_it_hard(place: Path) -> None:  # noqa: F811
@@ -176,7 +166,7 @@ async def test_a_cluster_that_makes_it_hard(place: Path) -> None:  # noqa: F811
     assert (result.outcome, result.problems, result.unchecked) == ("ok", [], [])
     assert any("ghost" in note for note in result.notes)
     assert recovered(result, found)
-    assert left_nothing(found)
+    assert not scratched(found)
     assert not (place / "archived").exists()
 
 
@@ -257,7 +247,7 @@ async def test_recovery_that_ends_too_early(place: Path, protected: Protected, w
     else:
         assert LSN.parse(result.recovered_lsn) + result.behind_bytes == LSN.parse(result.held_lsn)
         assert "records up to" in result.why
-    assert left_nothing(copy)
+    assert not scratched(copy)
 
 
 async def test_the_wrong_key_and_damage_in_a_tier(place: Path, protected: Protected) -> None:  # noqa: F811
@@ -273,7 +263,7 @@ async def test_the_wrong_key_and_damage_in_a_tier(place: Path, protected: Protec
     damaged = await copy.drill()
     assert (damaged.outcome, damaged.stage) == ("failed", "restore")
     assert pack.name in damaged.why
-    assert left_nothing(copy)
+    assert not scratched(copy)
 
 
 def flip(path: Path, offset: int, bits: int = 1) -> None:
@@ -330,7 +320,7 @@ async def test_a_bucket_that_does_not_answer(place: Path, protected: Protected, 
     silent = await copy.drilling(timeout=20.0).drill()
     own_seaweedfs.thaw()
     assert (silent.outcome, silent.tier) == ("inconclusive", "2")
-    assert left_nothing(copy)
+    assert not scratched(copy)
 
 
 async def test_wal_that_cannot_be_read(place: Path, protected: Protected) -> None:  # noqa: F811
@@ -342,7 +332,7 @@ async def test_wal_that_cannot_be_read(place: Path, protected: Protected) -> Non
     result = await copy.drill()
     assert (result.outcome, result.stage, result.recovered_lsn) == ("inconclusive", "recovery", "")
     assert begun.segment.name in result.why
-    assert left_nothing(copy)
+    assert not scratched(copy)
 
 
 async def test_one_drill_at_a_time(protected: Protected) -> None:  # noqa: F811
@@ -356,4 +346,4 @@ async def test_one_drill_at_a_time(protected: Protected) -> None:  # noqa: F811
     ).drill()
     assert result.outcome == "inconclusive"
     assert "given up" in result.why
-    assert left_nothing(protected)
+    assert not scratched(protected)

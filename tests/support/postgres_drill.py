@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -37,6 +39,7 @@ from tallykeep.systems.postgres.settings import (
     QuestionSettings,
     Tier2Settings,
 )
+from tallykeep.systems.postgres.throwaway.scratch import LOCK, MAKING
 from tallykeep.systems.postgres.wal_source import part_key
 
 Do = Callable[[PostgresServer], None]
@@ -206,3 +209,17 @@ def processes(word: str) -> list[int]:
             if word.encode() in path.read_bytes():
                 found.append(int(path.parent.name))
     return found
+
+
+def command(verb: str, config: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
+    """A command of `tallykeep postgres` as a process."""
+    argv = [sys.executable, "-m", "tallykeep", "postgres", verb, "--config", str(config), *words]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TALLYKEEP_", "OTEL_"))}
+    return subprocess.Popen(argv, env=kept | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def scratched(found: Protected) -> list[str]:
+    """What is in the scratch folder of a cluster besides its locks."""
+    folder = found.settings.drill.scratch or found.settings.archive / "scratch"
+    names = {path.name for path in (folder / "main").iterdir()}
+    return sorted(names - {LOCK, MAKING})

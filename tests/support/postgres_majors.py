@@ -14,11 +14,16 @@ MAJORS = (14, 15, 16, 17, 18)
 _FOLDER = Path(__file__).parents[2] / ".cache" / "postgres"
 
 
+def bin_of(major: int) -> Path:
+    """The programs of a major."""
+    return _FOLDER / str(major) / "bin"
+
+
 class MajorServer(PostgresServer):
     """A server of one major."""
 
     def __init__(self, major: int, folder: Path, settings: Mapping[str, str] | None = None) -> None:
-        self._bin = _FOLDER / str(major) / "bin"
+        self._bin = bin_of(major)
         need(str(self._bin / "postgres"), "PostgreSQL's majors are not there: run tools/postgres-majors (needs npm)")
         super().__init__(folder, fast=True, settings={**REPLICATED, **(settings or {})})
 

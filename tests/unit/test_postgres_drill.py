@@ -12,9 +12,10 @@ from tests.support.postgres_drill import settings_of
 from tallykeep.clock import SystemClock
 from tallykeep.errors import ConfigError, Denied, IntegrityError, NotFound, RestoreError, TallykeepError, Unavailable
 from tallykeep.metrics import Sample
+from tallykeep.runtime.telling import printable
 from tallykeep.systems.postgres import families
 from tallykeep.systems.postgres.cluster import clusters_of
-from tallykeep.systems.postgres.drilling.commands import drill_lines, printable
+from tallykeep.systems.postgres.drilling.commands import drill_lines
 from tallykeep.systems.postgres.drilling.figures import DrillCollector
 from tallykeep.systems.postgres.drilling.result import Answer, DrillResult
 from tallykeep.systems.postgres.drilling.service import drill_schedule
@@ -94,13 +95,15 @@ def test_programs_of_a_major(tmp_path: Path) -> None:
 def test_settings_that_keep_a_server_to_itself(tmp_path: Path) -> None:
     """No network, no background workers, no archive; what the settings ask for is stronger; nonsense is refused."""
     place = Scratch(tmp_path, tmp_path / "s", None)
-    source = Source("sh fetch.sh %f %p", 3, 64 << 20)
+    source = Source("sh fetch.sh %f %p", 3, 64 << 20, {"recovery_target_lsn": "0/30"})
     told = arguments(place, 17, source, ["shared_buffers = 1GB"])
     chosen = dict(part.split("=", 1) for part in told if part != "-c")
     assert (chosen["listen_addresses"], chosen["max_worker_processes"], chosen["archive_mode"]) == ("", "0", "off")
     assert (chosen["recovery_target_timeline"], chosen["min_wal_size"]) == ("3", "128MB")
     assert (chosen["shared_buffers"], chosen["event_triggers"]) == ("1GB", "off")
     assert "event_triggers=off" not in arguments(place, 16, source)
+    assert arguments(place, 17, source, ["recovery_target_lsn=0/7"])[-1] == "recovery_target_lsn=0/30"
+    assert "listen_addresses=127.0.0.1" in arguments(place, 17, source, port=7)
     with pytest.raises(ConfigError, match="no setting"):
         arguments(place, 17, source, ["shared_buffers"])
 

@@ -78,9 +78,10 @@ def leave() -> NoReturn:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. The exit status of the process."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments
+    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    debug = "--debug" in ours
     try:
-        status = _run(arguments)
+        status = _run([*(word for word in ours if word != "--debug"), *arguments[len(ours) :]])
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> int:
     parser = _parser()
     try:
-        args = parser.parse_args([argument for argument in arguments if argument != "--debug"])
+        args = parser.parse_args(arguments)
     except SystemExit as end:  # argparse has said what there was to say
         return end.code if isinstance(end.code, int) else 2
     if args.run is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tallykeep.runtime.deferred import deferred
 from tallykeep.systems.postgres.drilling.cli import add_drill
+from tallykeep.systems.postgres.opened.cli import add_open
 from tallykeep.systems.postgres.restoring.commands import add_get_wal, add_restore
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     _add_verify(commands)
     add_restore(commands)
     add_get_wal(commands)
+    add_open(commands)
     add_drill(commands)
     add_retention(commands)
     _add_queue(commands)

@@ -65,14 +65,24 @@ async def _worked(args: argparse.Namespace, work: Callable[[Work], Coroutine[Any
 
 async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, int]) -> int:
     """What `work` returns; once `stop` is set it is cancelled, and its end waited for."""
-    task, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    task = asyncio.ensure_future(work)
+    return task.result() if await ended_before(stop, task) else INTERRUPTED
+
+
+async def ended_before(stop: asyncio.Event, task: asyncio.Future[Any]) -> bool:
+    """Wait for the end of `task`; false where `stop` was set first: it was cancelled then, and its end waited for.
+
+    Raises: what the task raises.
+    """
+    stopping = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-            return INTERRUPTED
-        return task.result()
+        if task.done():
+            task.result()
+            return True
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        return False
     finally:
         stopping.cancel()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tallykeep.errors import Conflict
-from tallykeep.runtime.telling import tell
+from tallykeep.runtime.telling import printable, tell
 from tallykeep.systems.postgres.drilling.drill import drill
 from tallykeep.systems.postgres.drilling.request import DrillRequest
 from tallykeep.systems.postgres.drilling.result import DrillResult
@@ -92,11 +92,6 @@ def _figures(result: DrillResult) -> Iterator[tuple[str, str]]:
         yield "question", f"{answer.name}: {answer.said}{'' if answer.right else ' (wrong)'}"
     if result.folder:
         yield "kept in", result.folder
-
-
-def printable(text: str) -> str:
-    """A text on a terminal: what a server or a file said may hold anything."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _reached(result: DrillResult) -> str:

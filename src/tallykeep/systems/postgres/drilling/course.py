@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from subprocess import SubprocessError
 
 from tallykeep.clock import Clock
@@ -51,7 +52,10 @@ class Course:
         result, settings = self._result, self._settings
         cluster = await cold.with_key(self._cluster, settings, self._request, result)
         await cold.check(cluster.tier(result.tier), self._clock)
-        making = Making(cluster, self._place, settings.drill, self._clock)
+        drill = replace(
+            settings.drill, settings=("timezone=UTC", *settings.drill.settings)
+        )  # in which answers are told
+        making = Making(cluster, self._place, drill, self._clock)
         self._begin("plan")
         entry = (await making.plan(RestoreRequest(self._place.data, tiers=(result.tier,)))).entry
         result.backup, result.backup_name, result.version = entry.id, entry.name, entry.version

@@ -16,7 +16,7 @@ from tallykeep.runtime.processes import ManagedProcess
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres import pagesum
 from tallykeep.systems.postgres.drilling.result import Answer, DrillResult
-from tallykeep.systems.postgres.replication import Connection, ServerError
+from tallykeep.systems.postgres.replication import ServerError
 from tallykeep.systems.postgres.settings import QuestionSettings
 from tallykeep.systems.postgres.throwaway.programs import Programs
 from tallykeep.systems.postgres.throwaway.server import RestoredServer
@@ -40,7 +40,7 @@ async def foreign_collations(server: RestoredServer, result: DrillResult) -> boo
     """Whether text sorts otherwise here than where it came from, which is noted: sound indexes then look corrupt."""
     if result.version < _VERSIONED:
         return False
-    rows = await in_thread(_rows, server, "template1", _COLLATIONS, _PATIENCE)
+    rows = await in_thread(server.rows, "template1", _COLLATIONS, _PATIENCE)
     for name, then, now in rows:
         result.notes.append(
             f"database {name}: text sorts by collation version {now} here, and by {then} on the primary"
@@ -104,7 +104,7 @@ async def ask(
     for question in questions:
         name = question.name or question.sql
         try:
-            rows = await in_thread(_rows, server, question.database, question.sql, seconds)
+            rows = await in_thread(server.rows, question.database, question.sql, seconds)
             said = "NULL" if not rows or not rows[0] or rows[0][0] is None else rows[0][0]
         except ServerError as error:
             if error.state == _UNDEFINED_FILE:
@@ -126,8 +126,3 @@ async def check_pages(data: Path, result: DrillResult, advance: Callable[[int], 
     result.checksums = OFF if pages is None else CORRUPT if problems else SOUND
     for problem in problems[:_MOST]:
         result.problem("checksums", problem)
-
-
-def _rows(server: RestoredServer, database: str, command: str, seconds: float) -> list[tuple[str | None, ...]]:
-    with Connection(server.conninfo(database), timeout=seconds) as connection:
-        return connection.execute(command)

@@ -53,15 +53,7 @@ def add_restore(commands: SubParsers) -> None:
     """`restore`."""
     parser = _command(commands, "restore", "restore into an empty directory", _RESTORE, _EXAMPLES)
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="the data directory: new, or empty")
-    parser.add_argument("--backup", default="", metavar="ID", help="id or name (default: the best for the target)")
-    target = parser.add_mutually_exclusive_group()
-    target.add_argument("--time", type=_moment, metavar="TIME", help="recover to this moment: ISO 8601; no zone is UTC")
-    target.add_argument("--lsn", type=_lsn, help="recover to this position")
-    target.add_argument("--name", default="", help="recover to this restore point (pg_create_restore_point)")
-    target.add_argument("--immediate", action="store_true", help="end as soon as the backup is consistent")
-    parser.add_argument(
-        "--timeline", default="latest", metavar="N", help="recover along this timeline (default: latest)"
-    )
+    add_moment(parser, "--time")
     parser.add_argument(
         "--target-action", default="promote", choices=("promote", "pause", "shutdown"),
         help="what the server does at the target (default: promote)",
@@ -85,7 +77,7 @@ def add_restore(commands: SubParsers) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="the result as JSON")
-    _place(parser)
+    add_place(parser)
     parser.set_defaults(run=deferred("tallykeep.systems.postgres.restoring.running:run_restore"))
 
 
@@ -101,11 +93,26 @@ def add_get_wal(commands: SubParsers) -> None:
         "--absent", type=int, default=1, metavar="STATUS", help="exit status where no tier holds the file (default 1)"
     )
     parser.add_argument("--feed", action="store_true", help=argparse.SUPPRESS)
-    _place(parser)
+    add_place(parser)
     parser.set_defaults(run=deferred("tallykeep.systems.postgres.restoring.serving:run_get_wal"))
 
 
-def _place(parser: argparse.ArgumentParser) -> None:
+def add_moment(parser: argparse.ArgumentParser, time: str) -> None:
+    """Which backup, and how far; `time` is what the option for a time is called."""
+    parser.add_argument("--backup", default="", metavar="ID", help="id or name (default: the best for the target)")
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument(
+        time, dest="time", type=_moment, metavar="TIME", help="recover to this moment: ISO 8601; no zone is UTC"
+    )
+    target.add_argument("--lsn", type=_lsn, help="recover to this position")
+    target.add_argument("--name", default="", help="recover to this restore point (pg_create_restore_point)")
+    target.add_argument("--immediate", action="store_true", help="end as soon as the backup is consistent")
+    parser.add_argument(
+        "--timeline", default="latest", metavar="N", help="recover along this timeline (default: latest)"
+    )
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
     """Where backups and WAL are."""
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="tallykeep.yaml to read (also: TALLYKEEP_CONFIG; none by default)"

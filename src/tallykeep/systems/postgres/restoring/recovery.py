@@ -49,24 +49,28 @@ class Recovery(NamedTuple):
 
 
 def settings(recovery: Recovery) -> dict[str, str]:
-    """What is set, in the order in which it is: a target after the empty ones."""
+    """What is set, in the order in which it is."""
     request = recovery.request
     end = {} if request.standby else {"recovery_target_action": request.action}
     if request.action == "pause":
         end["hot_standby"] = "on"  # without it PostgreSQL shuts down instead
-    target = _target(request)
-    empty = {name: "" for name in _TARGETS if name not in target}
     return {
         **dict.fromkeys(_CALMED, ""),
         "restore_command": restore_command(recovery.command),
         "recovery_end_command": END_COMMAND,
         "recovery_target_timeline": "latest" if request.standby else str(recovery.timeline),
         "recovery_target_inclusive": "on",
-        **end, **empty, **target,
+        **end, **target(request),
     }  # fmt: skip
 
 
-def _target(request: RestoreRequest) -> dict[str, str]:
+def target(request: RestoreRequest) -> dict[str, str]:
+    """Every setting that may be a target, in the order in which they are set: the one that is asked for is the last."""
+    chosen = _chosen(request)
+    return {name: "" for name in _TARGETS if name not in chosen} | chosen
+
+
+def _chosen(request: RestoreRequest) -> dict[str, str]:
     if request.time is not None:
         return {"recovery_target_time": _moment(request.time)}
     if request.lsn is not None:

@@ -40,18 +40,26 @@ class RestoreRequest:
     program: Sequence[str] = PROGRAM  # how PostgreSQL's user runs tallykeep
 
     def __post_init__(self) -> None:
-        asked = [self.time is not None, self.lsn is not None, bool(self.name), self.immediate]
         problems = []
-        if sum(asked) > 1:
+        if sum(self._asked) > 1:
             problems.append("give one target at most: a time, an LSN, a name, or immediate")
         if self.timeline != LATEST and not (self.timeline.isascii() and self.timeline.isdigit() and int(self.timeline)):
             problems.append(f"timeline: {self.timeline!r} is neither {LATEST} nor a number from 1")
         if self.action not in ACTIONS:
             problems.append(f"target action: {self.action!r} is none of {', '.join(ACTIONS)}")
-        if self.standby and any(asked):
+        if self.standby and self.aimed:
             problems.append("a standby recovers without end: it takes no target")
         if problems:
             raise ConfigError(*problems)
+
+    @property
+    def _asked(self) -> Sequence[bool]:
+        return (self.time is not None, self.lsn is not None, bool(self.name), self.immediate)
+
+    @property
+    def aimed(self) -> bool:
+        """Whether recovery ends at a target, and not with WAL."""
+        return any(self._asked)
 
     @property
     def goal(self) -> str:

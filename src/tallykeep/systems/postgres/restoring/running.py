@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
@@ -17,15 +16,15 @@ from pathlib import Path
 from tallykeep.clock import SystemClock
 from tallykeep.runtime.progress import progress
 from tallykeep.runtime.signals import stop_requested
+from tallykeep.runtime.telling import tell
 from tallykeep.systems.postgres.restoring.choice_of_cluster import cluster_of, options_of, settings_of, tiers_of
 from tallykeep.systems.postgres.restoring.environment import passed_on, withheld
 from tallykeep.systems.postgres.restoring.readable import unreadable
 from tallykeep.systems.postgres.restoring.request import PROGRAM, RestoreRequest, told
 from tallykeep.systems.postgres.restoring.restore import Plan, Restored, plan, restore
 from tallykeep.systems.postgres.settings import PostgresSettings
+from tallykeep.systems.postgres.working import INTERRUPTED, ended_before
 from tallykeep.units import format_bytes, format_duration
-
-_INTERRUPTED = 130
 
 
 def run_restore(args: argparse.Namespace) -> int:
@@ -40,15 +39,15 @@ async def _run(args: argparse.Namespace) -> int:
         planned = await plan(cluster, request_of(args, settings), clock)
         planned = replace(planned, notes=[*planned.notes, *_remarks(args, cluster.folder)])
         if args.dry_run:
-            _tell(args, plan_json(planned), [*plan_lines(planned), "nothing was written: --dry-run"])
+            tell(args, plan_json(planned), [*plan_lines(planned), "nothing was written: --dry-run"])
             return 0
         if not args.json:
             sys.stderr.writelines(f"{line}\n" for line in plan_lines(planned))
         with progress("restoring", total=planned.entry.raw, silent=args.json or args.quiet) as meter:
             work = asyncio.create_task(restore(cluster, planned, clock, _passed_on(meter.advance)))
-            if not await _ended(work):
-                return _INTERRUPTED
-        _tell(args, restored_json(work.result()), restored_lines(work.result()))
+            if not await ended_before(stop_requested(), work):
+                return INTERRUPTED
+        tell(args, restored_json(work.result()), restored_lines(work.result()))
         return 0
     finally:
         await cluster.close()
@@ -65,28 +64,18 @@ def _passed_on(advance: Callable[[float], None]) -> Callable[[int], None]:
     return call
 
 
-async def _ended(work: asyncio.Task[Restored]) -> bool:
-    """Wait for the end; false where a signal came first, and it was stopped. Raises: what it raises."""
-    stopping = asyncio.ensure_future(stop_requested().wait())
-    try:
-        await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            work.result()
-            return True
-        work.cancel()
-        with suppress(asyncio.CancelledError):
-            await work
-        return False
-    finally:
-        stopping.cancel()
+def asked(args: argparse.Namespace, target: Path) -> RestoreRequest:
+    """Which backup, how far, and from where. Raises: ConfigError."""
+    return RestoreRequest(
+        target, args.backup, args.time, args.lsn, args.name, args.immediate, args.timeline, tiers_of(args)
+    )  # fmt: skip
 
 
 def request_of(args: argparse.Namespace, settings: PostgresSettings) -> RestoreRequest:
     """What the options ask for. Raises: ConfigError."""
-    return RestoreRequest(
-        args.to.absolute(), args.backup, args.time, args.lsn, args.name, args.immediate, args.timeline, tiers_of(args),
-        dict(args.tablespace), args.target_action, args.standby, args.owner, options_of(args, settings),
-        program_of(args, settings),
+    return replace(
+        asked(args, args.to.absolute()), tablespaces=dict(args.tablespace), action=args.target_action,
+        standby=args.standby, owner=args.owner, get_wal=options_of(args, settings), program=program_of(args, settings),
     )  # fmt: skip
 
 
@@ -163,11 +152,3 @@ def restored_json(done: Restored) -> dict[str, object]:
     """The same for programs."""
     more = {"files": done.files, "bytes": done.bytes, "seconds": round(done.seconds, 3), "notes": list(done.notes)}
     return plan_json(done.plan) | more | {"start": done.start}
-
-
-def _tell(args: argparse.Namespace, body: dict[str, object], lines: Iterable[str]) -> None:
-    if args.json:
-        sys.stdout.write(json.dumps(body, indent=2 if sys.stdout.isatty() else None) + "\n")
-    else:
-        sys.stdout.writelines(f"{line}\n" for line in lines)
-    sys.stdout.flush()

@@ -1,8 +1,9 @@
 """Settings that keep a restored server to itself, on its command line, where they are stronger than any file.
 
-It is a copy of a cluster that is in use elsewhere, and must not act as that: it takes no TCP connections, archives
-nothing, waits for no standby, follows no primary, and runs no background workers, so neither subscriptions (which
-would take the slot of the true subscriber) nor jobs of extensions. Its data is thrown away, so it never flushes.
+It is a copy of a cluster that is in use elsewhere, and must not act as that: it is on no network (at the most on
+127.0.0.1), archives nothing, waits for no standby, follows no primary, and runs no background workers, so neither
+subscriptions, which would take the slot of the true subscriber, nor jobs of extensions. Its data is thrown away, so it
+never flushes.
 With hot_standby=off recovery asks for none of the primary's limits; those for prepared transactions are generous.
 Source: PostgreSQL, Server Configuration; Hot Standby, Administrator's Overview; logical replication's launcher and
 all jobs of extensions are background workers.
@@ -11,7 +12,7 @@ all jobs of extensions are background workers.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,19 +38,16 @@ _ALONE = {
     "session_preload_libraries": "",
     "local_preload_libraries": "",
 }
-_NEWEST = {
-    "recovery_target": "",
-    "recovery_target_name": "",
-    "recovery_target_time": "",
-    "recovery_target_xid": "",
-    "recovery_target_lsn": "",
+_RECOVERY = {
+    "recovery_target_action": "promote",
+    "recovery_target_inclusive": "on",
     "recovery_end_command": "",
     "archive_cleanup_command": "",
     "hot_standby": "off",
 }
 _SMALL = {
     "wal_level": "replica",
-    "max_connections": "20",
+    "max_connections": "100",
     "superuser_reserved_connections": "3",
     "max_prepared_transactions": "256",
     "max_locks_per_transaction": "256",
@@ -69,10 +67,9 @@ _SAYING = {  # what is read in the log
     "log_statement": "none",
     "log_min_duration_statement": "-1",
     "log_timezone": "UTC",
-    "timezone": "UTC",
     "lc_messages": "C",
 }
-_ASKED = {  # nothing ends a check early but the drill's own end
+_UNHURRIED = {  # nothing ends early what is asked
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
@@ -94,30 +91,39 @@ class Source(NamedTuple):
     command: str  # restore_command
     timeline: int
     segment_size: int
+    target: Mapping[str, str]  # settings, in their order
 
 
 def arguments(
     scratch: Scratch, major: int, source: Source, more: Iterable[str] = (), *,
-    libraries: str | None = None, own_file: bool = False,
+    port: int = 0, libraries: str | None = None, own_file: bool = False,
 ) -> list[str]:  # fmt: skip
-    """What stands behind `postgres`: the server's settings, `more` of them (name=value) as the strongest.
+    """What stands behind `postgres`: the server's settings, `more` of them (name=value) stronger, but for the target.
 
-    `libraries`: shared_preload_libraries, where it is not to be the cluster's own; `own_file`: without the cluster's
-    postgresql.conf. Raises: ConfigError.
+    `port`: of 127.0.0.1, where it takes connections there too; `libraries`: shared_preload_libraries, where it is not
+    to be the cluster's own; `own_file`: without the cluster's postgresql.conf. Raises: ConfigError.
     """
-    chosen = _ALONE | _NEWEST | _SMALL | _SAYING | _ASKED | _paths(scratch, own_file) | _wal_size(source.segment_size)
+    chosen = _ALONE | _RECOVERY | _SMALL | _SAYING | _UNHURRIED | _paths(scratch, own_file)
+    chosen |= _wal_size(source.segment_size)
+    if port:
+        chosen |= {"listen_addresses": "127.0.0.1", "port": str(port)}
     chosen |= {"restore_command": source.command, "recovery_target_timeline": str(source.timeline)}
     if libraries is not None:
         chosen["shared_preload_libraries"] = libraries
     for first, settings in _SINCE.items():
         chosen |= settings if major >= first else {}
     chosen |= dict(map(_named, more))
-    return [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
+    ordered = [(name, value) for name, value in chosen.items() if name not in source.target]
+    return [part for name, value in (*ordered, *source.target.items()) for part in ("-c", f"{name}={value}")]
 
 
-def write_files(scratch: Scratch) -> None:
-    """Write who may log in, who, through the socket, is whoever can reach it; and an empty postgresql.conf. Blocks."""
-    files = {"hba.conf": "local all all trust\n", "ident.conf": "", "postgresql.conf": ""}
+def write_files(scratch: Scratch, visitor: str = "") -> None:
+    """Write who may log in: by the socket whoever can reach it, by TCP the role `visitor` alone, with its password.
+
+    And an empty postgresql.conf. Blocks.
+    """
+    by_tcp = f"host all {visitor} 127.0.0.1/32 scram-sha-256\n" if visitor else ""
+    files = {"hba.conf": f"local all all trust\n{by_tcp}", "ident.conf": "", "postgresql.conf": ""}
     for name, text in files.items():
         (scratch.folder / name).write_text(text)
         (scratch.folder / name).chmod(0o644)
@@ -131,7 +137,7 @@ def _paths(scratch: Scratch, own_file: bool) -> dict[str, str]:
         "config_file": str(config),
         "data_directory": str(scratch.data),
         "hba_file": str(scratch.folder / "hba.conf"),
-        "external_pid_file": str(scratch.data / "drill.pid"),
+        "external_pid_file": str(scratch.data / "throwaway.pid"),
         "ident_file": str(scratch.folder / "ident.conf"),
         "unix_socket_directories": str(scratch.sockets),
     }

@@ -1,9 +1,9 @@
-"""WAL for the restored server, out of the drill's own process.
+"""WAL for the restored server, out of this process.
 
 PostgreSQL runs `fetch.sh` for each file that it wants. The script says so on a pipe and waits for the file, or for
 word that there is none. So the server's user needs neither key nor credentials, no program is started for each
 segment, and what a tier did not give is known as what it was: an end of WAL, damage, or silence. Recovery is ended at
-once, not taken for complete, where a segment that is held cannot be read. The script ends with the drill.
+once, not taken for complete, where a segment that is held cannot be read. The script ends with this process.
 
 A few segments are fetched ahead. Memory: two segments; disk: 64 MiB, or two segments.
 Source: PostgreSQL, src/backend/access/transam/xlogarchive.c: a restore_command that ends with a status above 125 ends
@@ -16,7 +16,7 @@ import asyncio
 import os
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,31 +35,32 @@ _LONGEST = 1 << 16  # bytes of a read from the pipe
 _NAME = re.compile(r"[0-9A-F]{24}|[0-9A-F]{8}\.history")
 _SCRIPT = """\
 # Run by PostgreSQL as: sh fetch.sh NAME TARGET. Status 1: there is no such file; 255: recovery must not go on.
-wal={folder} drill={pid}
+wal={folder} parent={pid}
 rm -f "$wal/$1" "$wal/$1.missing"
 echo "$1" 1<>"$wal/asked" || exit 255
 while :; do
     if [ -e "$wal/$1" ]; then mv -f "$wal/$1" "$2" || exit 255; exit 0; fi
     if [ -e "$wal/$1.missing" ]; then exit 1; fi
     if [ -e "$wal/over" ]; then exit 255; fi
-    kill -0 "$drill" 2>/dev/null || [ -d "/proc/$drill" ] || exit 255
+    kill -0 "$parent" 2>/dev/null || [ -d "/proc/$parent" ] || exit 255
     sleep 0.01
 done
 """
 
 
 class Feeder:
-    """Serves the WAL of one tier to one server, from `start` to `close`."""
+    """Serves WAL to one server, from `start` to `close`."""
 
     def __init__(
-        self, wal: TieredWal, claim: Claim, scratch: Scratch, advance: Callable[[int], None] = lambda _: None
+        self, wal: TieredWal, claim: Claim, scratch: Scratch, target: Mapping[str, str], advance: Callable[[int], None]
     ) -> None:
-        """`advance` is told of bytes as they are served."""
+        """`target`: settings of where recovery ends; `advance` is told of bytes as they are served."""
         self.error: TallykeepError | OSError | None = None  # why it has ended the recovery
         self.served = 0  # segments
         self._wal = wal
         self._claim = claim
         self._scratch = scratch
+        self._target = target
         self._advance = advance
         self._held = {held.segment for held in claim.segments}
         self._ahead: dict[Segment, asyncio.Task[Path | None]] = {}
@@ -72,7 +73,8 @@ class Feeder:
     def source(self) -> Source:
         """What PostgreSQL has to be told."""
         script = shlex.quote(str(self._script)).replace("%", "%%")
-        return Source(f'sh {script} "%f" "%p"', self._claim.history.timeline, self._claim.segment_size)
+        claim = self._claim
+        return Source(f'sh {script} "%f" "%p"', claim.history.timeline, claim.segment_size, self._target)
 
     async def start(self) -> None:
         """Begin to serve. Raises: OSError."""
@@ -141,7 +143,7 @@ class Feeder:
             text = await self._wal.history_text(timeline or 0)
         except NotFound:
             if timeline is not None and self._claim.history.knows(timeline) and timeline > 1:
-                raise  # it was there when the drill began
+                raise  # it was there before
             return False
         path = await in_thread(self._write, f"{name}.new", text.encode())
         await in_thread(os.rename, path, self._scratch.wal / name)

@@ -19,6 +19,7 @@ from tallykeep.errors import (
     RestoreError,
     TallykeepError,
 )
+from tallykeep.runtime.telling import printable
 from tallykeep.systems.postgres.throwaway.ended import Ended, Outcome
 
 _AT_FAULT = (IntegrityError, Corrupt, NotFound, Malformed, ConfigError, RestoreError)
@@ -27,8 +28,8 @@ _SERIOUS = re.compile(r"^(?:FATAL|PANIC):\s+(.*)$", re.MULTILINE)
 _MACHINE = re.compile(  # what PostgreSQL says where the machine is at fault, or how it was set up
     r"No space left on device|Disk quota exceeded|[Oo]ut of memory|Cannot allocate memory|could not map|shared memory"
     r"|semaphores|Permission denied|Operation not permitted|Too many open files|could not create lock file"
-    r"|could not access file|could not load library|configuration|invalid value for parameter"
-    r"|could not bind|Unix.domain socket|the database system is|administrator command|could not restore file"
+    r"|could not access file|could not load library|configuration|invalid value for parameter|could not bind"
+    r"|could not create any TCP|Unix.domain socket|the database system is|administrator command|could not restore file"
     r"|number of prepared transactions|incompatible with server|resource manager with ID \d+ not registered|locale"
 )
 
@@ -48,6 +49,13 @@ def judged(error: BaseException) -> Ended:
         more = "; make room, or give another folder as drill.scratch" if error.errno in _FULL else ""
         return Ended("inconclusive", f"{where}{error.strerror or error}{more}.")
     raise error
+
+
+def raised(error: BaseException) -> TallykeepError:
+    """The same as an error of a command that cannot do what it was asked to."""
+    if isinstance(error, BaseExceptionGroup):
+        return raised(error.exceptions[0])
+    return error if isinstance(error, TallykeepError) else RestoreError(printable(str(judged(error))))
 
 
 def stopped(log: str, status: int | None) -> Ended:

@@ -16,6 +16,7 @@ from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.basebackup.putting import files_of
 from tallykeep.systems.postgres.cluster import Cluster
 from tallykeep.systems.postgres.lsn import LSN
+from tallykeep.systems.postgres.restoring.recovery import target
 from tallykeep.systems.postgres.restoring.restore import Plan, Restored, RestoreRequest, plan, restore
 from tallykeep.systems.postgres.settings import DrillSettings
 from tallykeep.systems.postgres.throwaway.claim import Claim, claim_of, provable
@@ -74,10 +75,14 @@ class Making:
         return restored
 
     @asynccontextmanager
-    async def running(self, advance: Callable[[int], None]) -> AsyncIterator[RestoredServer]:
-        """A server on what was restored, and its WAL; `recover` starts it, and it ends with the context."""
-        self.feeder = Feeder(self.planned.wal, self.claim, self._place, advance)
-        self.server = RestoredServer(self.programs, self._place, self.feeder, self._settings.settings)
+    async def running(self, advance: Callable[[int], None], port: int | None = None) -> AsyncIterator[RestoredServer]:
+        """A server on what was restored, and its WAL; `recover` starts it, and it ends with the context.
+
+        `port`: of 127.0.0.1, where it takes connections there as well; 0: a free one.
+        """
+        end = target(self.planned.request)
+        self.feeder = Feeder(self.planned.wal, self.claim, self._place, end, advance)
+        self.server = RestoredServer(self.programs, self._place, self.feeder, self._settings.settings, port)
         try:
             yield self.server
         finally:

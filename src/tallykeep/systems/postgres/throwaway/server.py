@@ -1,8 +1,8 @@
-"""The restored server: a child that dies with this process, on a Unix socket in its own folder alone.
+"""The restored server: a child that dies with this process, on a Unix socket in its own folder, and by TCP if asked.
 
-It recovers to the end of WAL and promotes itself; how far it came stands in the history file that it writes then, and
-when the last transaction was in its log. Where a library that the cluster preloads is not installed here, or its
-postgresql.conf cannot be used, it is started without, and says so.
+It recovers to the end of WAL, or to its target, and promotes itself; how far it came stands in the history file that it
+writes then, and when the last transaction was in its log. Where a library that the cluster preloads is not installed
+here, or its postgresql.conf cannot be used, it is started without, and says so.
 Source: PostgreSQL, src/include/utils/pidfile.h; src/backend/access/transam/xlogrecovery.c (PerformWalRecovery);
 setpriv(1): a change of user clears the order to die with the parent, so it is given again.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tallykeep.clock import Clock
 from tallykeep.errors import Refused, SourceError
-from tallykeep.runtime.processes import ManagedProcess
+from tallykeep.runtime.processes import ManagedProcess, free_port
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.lsn import Fork, History, history_timeline
 from tallykeep.systems.postgres.replication import Connection
@@ -39,15 +39,25 @@ _LIBRARY = re.compile(r"FATAL:\s+could not (?:access file|load library) \"([^\"]
 _FILE = re.compile(
     r"configuration file|could not open .*\.conf|unrecognized configuration parameter|syntax error in file"
 )
+_NOWHERE_ELSE = {  # whatever PGHOSTADDR and the like say in our environment
+    "hostaddr": "", "options": "", "sslmode": "disable", "gssencmode": "disable", "target_session_attrs": "any",
+}  # fmt: skip
+_TAKEN = "could not create any TCP/IP sockets"
 _COMMIT = re.compile(r"last completed transaction was at log time (\S+ \S+)")
 _LONGEST_LOG = 1 << 20  # bytes of its end that are looked at
 
 
 class RestoredServer:
-    """One server on the data of one drill. Blocking methods say so."""
+    """One server on the data in one scratch folder. Blocking methods say so."""
 
-    def __init__(self, programs: Programs, scratch: Scratch, feeder: Feeder, settings: Sequence[str] = ()) -> None:
+    def __init__(
+        self, programs: Programs, scratch: Scratch, feeder: Feeder, settings: Sequence[str], port: int | None = None
+    ) -> None:
+        """`port`: of 127.0.0.1, where it takes connections there as well; 0: a free one."""
         self.user = "postgres"
+        self.visitor = "" if port is None else f"tallykeep_{secrets.token_hex(4)}"  # who may connect by TCP
+        self.port = port or 0  # of 127.0.0.1; 0: none
+        self._any_port = port == 0
         self.without: list[str] = []  # what it was started without
         self.committed = 0.0  # Unix seconds of the end of the last transaction that was recovered; 0: there was none
         self._programs = programs
@@ -60,7 +70,7 @@ class RestoredServer:
 
     async def recover(self, clock: Clock) -> None:
         """Start it; return when it has recovered and takes queries. Raises: Ended; what the feeder met."""
-        await in_thread(configuration.write_files, self._scratch)
+        await in_thread(configuration.write_files, self._scratch, self.visitor)
         for attempt in range(1, _STARTS + 1):
             await in_thread(self._start)
             try:
@@ -92,14 +102,44 @@ class RestoredServer:
 
     def conninfo(self, database: str = "template1") -> str:
         """A connection string of libpq."""
-        pairs = {"host": str(self._scratch.sockets), "port": "5432", "user": self.user, "dbname": database}
+        host, port = self.socket
+        pairs = {"host": host, "port": port, "user": self.user, "dbname": database} | _NOWHERE_ELSE
         quoted = {name: value.replace("\\", "\\\\").replace("'", "\\'") for name, value in pairs.items()}
         return " ".join(f"{name}='{value}'" for name, value in quoted.items()) + " client_encoding=UTF8"
 
     def clients(self) -> dict[str, str]:
         """The environment of PostgreSQL's own clients."""
-        place = {"PGHOST": str(self._scratch.sockets), "PGPORT": "5432", "PGUSER": self.user}
-        return environment() | place | {"PGCLIENTENCODING": "UTF8"}
+        host, port = self.socket
+        return environment() | {"PGHOST": host, "PGPORT": port, "PGUSER": self.user, "PGCLIENTENCODING": "UTF8"}
+
+    def rows(self, database: str, command: str, seconds: float) -> list[tuple[str | None, ...]]:
+        """What it answers within `seconds`. Blocks. Raises: ServerError; SourceErrors."""
+        with Connection(self.conninfo(database), timeout=seconds) as connection:
+            return connection.execute(command)
+
+    def admit(self) -> str:
+        """Make the role that may connect by TCP, a superuser; its password. Blocks. Raises: Ended."""
+        password = secrets.token_urlsafe(24)
+        role = f"CREATE ROLE {self.visitor} SUPERUSER LOGIN PASSWORD '{password}'"
+        try:
+            self.rows("template1", f"SET password_encryption = 'scram-sha-256'; {role}", _SHUTDOWN)
+        except SourceError as error:
+            raise Ended("inconclusive", f"No role could be made that may connect by TCP: {error}") from None
+        return password
+
+    @property
+    def socket(self) -> tuple[str, str]:
+        """Folder and number of its Unix socket."""
+        return str(self._scratch.sockets), str(self.port or 5432)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.alive
+
+    def last_words(self) -> Ended:
+        """Why it runs no more. Blocks."""
+        return judging.stopped(self.log(), None if self._process is None else self._process.returncode)
 
     def log(self) -> str:
         """The end of what it has said. Blocks."""
@@ -132,7 +172,10 @@ class RestoredServer:
 
     def _start(self) -> None:
         self._scratch.log.unlink(missing_ok=True)
+        self._scratch.log.touch(mode=0o600)  # errors quote data
         (self._scratch.data / "postmaster.pid").unlink(missing_ok=True)
+        if self._any_port:
+            self.port = free_port()
         argv = [*unprivileged(self._scratch), str(self._programs.postgres), *self._arguments()]
         self._process = ManagedProcess(argv, env=environment(), cwd=self._scratch.folder, log=self._scratch.log)
         self._process.start()
@@ -140,7 +183,7 @@ class RestoredServer:
     def _arguments(self) -> list[str]:
         return ["-D", str(self._scratch.data), *configuration.arguments(
             self._scratch, self._programs.major, self._feeder.source, self._settings,
-            libraries=self._libraries, own_file=self._own_file,
+            port=self.port, libraries=self._libraries, own_file=self._own_file,
         )]  # fmt: skip
 
     async def _wait_ready(self, clock: Clock) -> None:
@@ -149,7 +192,7 @@ class RestoredServer:
             if self._feeder.error is not None:
                 raise self._feeder.error
             if not self._process.alive:
-                raise judging.stopped(await in_thread(self.log), self._process.returncode)
+                raise await in_thread(self.last_words)
             await clock.sleep(_POLL)
 
     def _ready(self) -> bool:
@@ -160,8 +203,10 @@ class RestoredServer:
         return False
 
     def _give_way(self) -> bool:
-        """Leave out what it could not start with; whether there was anything."""
+        """Leave out what it could not start with; whether another start is worth it."""
         log = self.log()
+        if _TAKEN in log and self._any_port:
+            return True
         if missing := _LIBRARY.search(log):
             return self._leave_out(missing[1])
         if _FILE.search(log) and not self._own_file:
