@@ -1,7 +1,8 @@
 """What would be lost with the primary now, and what tallykeep costs it: asked for on the primary itself.
 
-When the primary cannot be asked these figures are withdrawn, and the alerts count on that. So they are where it writes
-a timeline that the archive knows nothing of: positions on two timelines cannot be compared.
+When the primary cannot be asked these figures are withdrawn, and the alerts count on that. So they are where its
+position says nothing: another cluster's, one on a timeline that the archive knows nothing of, that of a standby to
+which no primary sends WAL.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class WalCollector:
         """Ask the primary, and look at the archive."""
         state = await in_thread(self._look)
         archive = Archive(self._receiver.folder, self._receiver.cipher)
-        durable = await in_thread(shared, archive, *self._receiver.reached, state.timeline)
+        durable = await in_thread(shared, archive, *self._receiver.reached, state)
         missing, reach = await in_thread(held_wal, archive)
         seconds = self._lag.look(self._clock.monotonic(), state.lsn, durable)
         labels = {"cluster_name": self.target}
@@ -65,23 +66,39 @@ class WalCollector:
             return slot.look(connection, self._source.slot)
 
 
-def shared(archive: Archive, timeline: int, position: LSN, server: int) -> LSN:
-    """How far what is held up to `position` of `timeline` is that of a server on the timeline `server`. Blocks.
+def shared(archive: Archive, timeline: int, position: LSN, server: slot.ServerState) -> LSN:
+    """How far what is held up to `position` of `timeline` is that of a server. Blocks.
 
     Raises: Unavailable where nobody can say; IntegrityError.
     """
-    if server == timeline or not server or not timeline:  # a standby, or an archive without WAL
+    _see_measure(archive, server)
+    if server.timeline == timeline or not server.timeline or not timeline:  # a standby, or an archive without WAL
         return position
     try:
-        left = archive.history(server).left(timeline)
+        left = archive.history(server.timeline).left(timeline)
     except NotFound:
         left = None
     if left is None:
         raise Unavailable(
-            f"{archive.folder}: the server is on timeline {server}, and what is held on {timeline}: nothing of the "
-            "server's own has arrived; the receiver's log says why."
+            f"{archive.folder}: the server is on timeline {server.timeline}, and what is held on {timeline}: nothing "
+            "of the server's own has arrived; the receiver's log says why."
         )
     return min(position, left)
+
+
+def _see_measure(archive: Archive, server: slot.ServerState) -> None:
+    """See that the server's position is one to measure by. Raises: Unavailable; IntegrityError."""
+    identity = archive.identity
+    if identity is not None and server.system_id not in (0, identity.system_id):
+        raise Unavailable(
+            f"{archive.folder}: holds WAL of the system {identity.system_id}, and the server that answers is "
+            f"{server.system_id}: it is another cluster."
+        )
+    if server.standby and not server.following:
+        raise Unavailable(
+            f"{archive.folder}: the server that answers is a standby to which no primary sends WAL: how far the "
+            "primary is cannot be told."
+        )
 
 
 def held_wal(archive: Archive) -> tuple[list[coverage.Gap], coverage.Range | None]:

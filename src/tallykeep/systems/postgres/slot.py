@@ -1,7 +1,8 @@
 """The replication slot: what keeps WAL on the primary until tallykeep has it, and what it costs there.
 
 A slot keeps WAL without end, or up to max_slot_wal_keep_size; beyond that the primary drops the slot's WAL, and the
-slot is lost. Source: PostgreSQL, pg_replication_slots; CREATE_REPLICATION_SLOT.
+slot is lost. Source: PostgreSQL, pg_replication_slots; CREATE_REPLICATION_SLOT; after a restart a standby may have
+replayed more than its pg_last_wal_receive_lsn.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.replication import Connection, identifier, literal
 
 _PRIMARY = """
-SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn()
+SELECT pg_is_in_recovery(),
+       CASE WHEN pg_is_in_recovery() THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
        ELSE pg_current_wal_flush_lsn() END, current_setting('max_slot_wal_keep_size'),
-       CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8) END
+       CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8) END,
+       (SELECT system_identifier FROM pg_control_system()), EXISTS (SELECT FROM pg_stat_wal_receiver)
 """
 _SLOT = """
 SELECT slot_type, active, restart_lsn, wal_status, safe_wal_size FROM pg_replication_slots WHERE slot_name = {name}
@@ -44,6 +47,8 @@ class ServerState(NamedTuple):
     keep: str  # max_slot_wal_keep_size; "-1": without end
     slot: Slot | None  # None: there is none of that name
     timeline: int = 0  # that it writes; 0 on a standby
+    system_id: int = 0  # 0: not told
+    following: bool = False  # a standby to which a primary sends WAL
 
     @property
     def retained(self) -> int | None:
@@ -55,9 +60,12 @@ class ServerState(NamedTuple):
 
 def look(connection: Connection, slot: str) -> ServerState:
     """What the server says now, over an ordinary connection. Raises: as Connection.execute does."""
-    (standby, lsn, keep, timeline) = connection.execute(_PRIMARY)[0]
+    (standby, lsn, keep, timeline, system_id, following) = connection.execute(_PRIMARY)[0]
     found = find(connection, slot)
-    return ServerState(standby == "t", LSN.parse(lsn or "0/0"), keep or "", found, int(timeline or "0", 16))
+    return ServerState(
+        standby == "t", LSN.parse(lsn or "0/0"), keep or "", found, int(timeline or "0", 16), int(system_id or 0),
+        following == "t",
+    )  # fmt: skip
 
 
 def find(connection: Connection, slot: str) -> Slot | None:

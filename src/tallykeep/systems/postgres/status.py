@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import suppress
 
 from tallykeep.clock import Clock
 from tallykeep.errors import IntegrityError, TallykeepError
@@ -17,8 +16,10 @@ from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres import slot
 from tallykeep.systems.postgres.archiver import LOCK
 from tallykeep.systems.postgres.cluster import Cluster, Tier
-from tallykeep.systems.postgres.coverage import Gap, Range, gaps
-from tallykeep.systems.postgres.journal import Entries, Journal
+from tallykeep.systems.postgres.collector import shared
+from tallykeep.systems.postgres.condition import Status, TierStatus
+from tallykeep.systems.postgres.coverage import Held, gaps
+from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.listing import Listed, listing
 from tallykeep.systems.postgres.locks import BACKUP, is_held
 from tallykeep.systems.postgres.lsn import LSN
@@ -28,121 +29,12 @@ from tallykeep.systems.postgres.replication import Connection
 from tallykeep.systems.postgres.restoring.tail import look
 from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
 from tallykeep.systems.postgres.working import NO_ANSWER, Work, run_work
-from tallykeep.units import format_bytes, format_duration, format_timestamp
+from tallykeep.units import format_bytes, format_timestamp
 
 BEHIND = {"1": 16 << 20, "2": 64 << 20}  # bytes of WAL that a tier may lack without a word
 OLD = 2 * 86_400.0  # seconds after which a backup is old
 _TIMEOUT = 10.0  # seconds in which a primary answers
 _SEGMENTS = 2  # that are read for the newest transaction
-
-
-@dataclass(frozen=True, slots=True)
-class TierStatus:
-    """How far a tier reaches."""
-
-    number: str
-    end: LSN | None = None  # of what it holds of the newest timeline; None: nothing
-    timeline: int = 0
-    behind: int | None = None  # bytes that the primary has and it has not; None: unknown
-    newest_end: float | None = None  # when the newest transaction that it holds ended; None: none found near the end
-    ranges: tuple[Range, ...] = ()
-    gaps: tuple[Gap, ...] = ()
-    newest: Listed | None = None  # backup
-    backups: int | None = None  # None: unknown
-    damaged: tuple[Listed, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """For programs."""
-        return {
-            "tier": self.number, "timeline": self.timeline or None, "end": None if self.end is None else str(self.end),
-            "rpo_bytes": self.behind, "newest_transaction": self.newest_end, "backups": self.backups,
-            "ranges": [{"start": str(found.start), "end": str(found.end)} for found in self.ranges],
-            "gaps": [{"timeline": gap.timeline, "start": str(gap.start), "end": str(gap.end)} for gap in self.gaps],
-            "newest_backup": None if self.newest is None else self.newest.as_json(),
-        }  # fmt: skip
-
-    def lines(self, now: float) -> Iterator[str]:
-        """For people."""
-        lost = "unknown" if self.behind is None else format_bytes(self.behind)
-        end = f"{self.end or 'nowhere'}"
-        if self.newest_end is not None:
-            end += f", with transactions to {format_timestamp(round(self.newest_end))} ({_ago(now, self.newest_end)})"
-        yield f"  tier {self.number}: WAL to {end}; would be lost with the primary now: {lost}"
-        for found in self.ranges:
-            yield f"    recoverable from {found.start} to {found.end}"
-        for gap in self.gaps:
-            yield f"    missing from {gap.start} to {gap.end} on timeline {gap.timeline}"
-        if self.newest is not None:
-            yield f"    {self.backups} backup{'' if self.backups == 1 else 's'}, the newest:"
-            yield f"  {self.newest.line()}"
-
-
-@dataclass(slots=True)
-class Status:
-    """What there is to say of a cluster."""
-
-    cluster: str
-    server: bool = False  # whether one runs on this machine
-    streaming: bool | None = None  # whether WAL is sent through our slot; None: unknown
-    primary: LSN | None = None
-    retained: int | None = None  # bytes of WAL that the slot keeps on the primary
-    safe: int | None = None  # bytes that may be written until the slot is lost
-    backing_up: bool = False
-    journal: Entries = field(default_factory=Entries)
-    tiers: list[TierStatus] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)  # what is wrong
-    unknown: list[str] = field(default_factory=list)  # what could not be found out
-
-    @property
-    def exit_status(self) -> int:
-        """0: all is well."""
-        return 1 if self.problems else NO_ANSWER if self.unknown else 0
-
-    def as_json(self) -> dict[str, Any]:
-        """For programs."""
-        backups, drill = self.journal.backups, self.journal.drill
-        verified = {
-            tier: {"time": found.latest, "sound": found.sound, "problem": found.problem or None}
-            for tier, found in self.journal.verified.items()
-            if found.latest
-        }
-        return {
-            "cluster": self.cluster, "ok": not (self.problems or self.unknown), "problems": self.problems,
-            "unknown": self.unknown, "server": self.server, "streaming": self.streaming,
-            "primary_lsn": None if self.primary is None else str(self.primary), "slot_retained_bytes": self.retained,
-            "slot_safe_bytes": self.safe, "tiers": [tier.as_json() for tier in self.tiers],
-            "backup": {"running": self.backing_up, "latest_completion": backups.latest_completion or None,
-                       "latest_failure": backups.latest_failure or None, "problem": backups.problem or None},
-            "verified": verified, "drill": drill or None,
-        }  # fmt: skip
-
-    def lines(self, now: float) -> Iterator[str]:
-        """For people."""
-        state = {True: "streaming", False: "NOT streaming", None: "streaming: unknown"}[self.streaming]
-        server = "a server runs here" if self.server else "no server runs here"
-        yield f"{self.cluster}: {state}; {server}; the primary is at {self.primary or 'an unknown position'}"
-        for tier in self.tiers:
-            yield from tier.lines(now)
-        yield from self._past(now)
-        for problem in self.problems:
-            yield f"  WRONG: {problem}"
-        for problem in self.unknown:
-            yield f"  UNKNOWN: {problem}"
-        if not (self.problems or self.unknown):
-            yield "  all is well"
-
-    def _past(self, now: float) -> Iterator[str]:
-        if self.backing_up:
-            yield "  a base backup is being taken"
-        for tier, found in self.journal.verified.items():
-            if not found.latest:
-                continue
-            verdict = "sound" if found.sound else f"DAMAGED: {found.problem}"
-            yield f"  tier {tier} verified {_ago(now, found.latest)}: {verdict}"
-        drill = self.journal.drill
-        if drill:
-            held = float(drill.get("finished") or drill.get("time") or 0)
-            yield f"  last drill {_ago(now, held)}: {drill['outcome']}"
 
 
 def run_status(args: argparse.Namespace) -> int:
@@ -188,8 +80,14 @@ async def _ask(cluster: Cluster, status: Status) -> None:
     except TallykeepError as error:
         status.unknown.append(f"the primary does not answer: {error}")
         return
-    status.primary, status.retained = state.lsn, state.retained
+    status.primary, status.retained = state, state.retained
     status.streaming = state.slot is not None and state.slot.active
+    if (known := await in_thread(_system, cluster)) and state.system_id not in (0, known):
+        status.problems.append(
+            f"another cluster answers: its system identifier is {state.system_id}, and {known} is protected here. "
+            "Give it a name of its own"
+        )
+        return
     if state.slot is None:
         status.problems.append(f"there is no replication slot {cluster.slot}: start `tallykeep postgres server`")
         return
@@ -198,6 +96,14 @@ async def _ask(cluster: Cluster, status: Status) -> None:
         status.problems.append(f"the slot {cluster.slot} is lost: WAL is missing, and a new base backup is needed")
     elif not state.slot.active:
         status.problems.append("no WAL is streaming: start `tallykeep postgres server`, or see its log")
+
+
+def _system(cluster: Cluster) -> int:
+    """The system identifier of what is held; 0 where that is not known."""
+    with suppress(TallykeepError):
+        identity = cluster.archive.identity
+        return 0 if identity is None else identity.system_id
+    return 0
 
 
 async def _look(cluster: Cluster, tier: Tier, status: Status, clock: Clock) -> None:
@@ -219,12 +125,24 @@ async def _look(cluster: Cluster, tier: Tier, status: Status, clock: Clock) -> N
         status.unknown.append(f"the backups of tier {tier.number} cannot be read: {listed.problem}")
     status.tiers.append(TierStatus(
         tier.number, None if newest is None else newest.end, 0 if newest is None else newest.timeline,
-        None if status.primary is None else max(0, status.primary - (newest.end if newest else 0)),
+        await _behind(cluster, tier, status, newest),
         await _newest_end(tier, coverage, status),
         tuple(coverage.ranges()), missing, max(listed.backups, key=lambda one: one.entry.started, default=None),
         None if listed.problem else len(listed.backups),
         tuple(one for one in listed.backups if one.verified is not None and not one.verified.sound),
     ))  # fmt: skip
+
+
+async def _behind(cluster: Cluster, tier: Tier, status: Status, newest: Held | None) -> int | None:
+    """Bytes that the primary has and the tier has not; None, with the reason, where that cannot be told."""
+    if status.primary is None:
+        return None
+    timeline, end = (0, LSN(0)) if newest is None else (newest.timeline, newest.end)
+    try:
+        return max(0, status.primary.lsn - await in_thread(shared, cluster.archive, timeline, end, status.primary))
+    except TallykeepError as error:
+        status.unknown.append(f"tier {tier.number}: what would be lost with the primary cannot be told: {error}")
+        return None
 
 
 async def _newest_end(tier: Tier, coverage: Coverage, status: Status) -> float | None:
@@ -276,7 +194,3 @@ def _of_backup(newest: Listed, now: float) -> Iterator[str]:
         yield f"the newest backup {entry.name} cannot be restored: its WAL is not there"
     if now - entry.started > OLD:
         yield f"the newest backup is from {format_timestamp(round(entry.started))}"
-
-
-def _ago(now: float, moment: float) -> str:
-    return f"{format_duration(max(0.0, round(now - moment)))} ago" if moment else "never"

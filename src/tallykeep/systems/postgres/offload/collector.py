@@ -76,7 +76,7 @@ class Tier2LagCollector:
                 raise Unavailable(f"{self.target}: tier 2 could not be looked at yet; the log says why.")
             return
         timeline, state = self._standing.timeline, await in_thread(self._primary)
-        held = await in_thread(shared, self._standing.cluster.archive, timeline, position, state.timeline)
+        held = await in_thread(shared, self._standing.cluster.archive, timeline, position, state)
         seconds = self._lag.look(self._clock.monotonic(), state.lsn, held)
         yield families.RPO_BYTES(self._lag.bytes, cluster_name=self.target, tier=TIER_2)
         yield families.RPO_SECONDS(seconds, cluster_name=self.target, tier=TIER_2)
