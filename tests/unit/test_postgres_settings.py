@@ -7,6 +7,7 @@ import pytest
 from tallykeep.cli.sections import sections
 from tallykeep.config.load import load
 from tallykeep.errors import ConfigError, Refused
+from tallykeep.systems.postgres.opening import check_postgres
 from tallykeep.systems.postgres.replication import _unconnected
 from tallykeep.systems.postgres.settings import CRON
 
@@ -40,3 +41,36 @@ def test_a_refused_connection_says_what_to_look_at(said: str, advice: str) -> No
     error = _unconnected(said)
     assert isinstance(error, Refused)
     assert advice in str(error).removeprefix(said)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:hun%ter2@db/x",
+        "postgresql://u:se@hunter2@db/x",
+        "postgresql://u:hunter2/y@db/x",
+        "postgresql://u:1/hunter2@db/x",
+        "postgresql://u:hunter2@[::1/x",
+        "host=db password=se hunter2",
+        "host=db password=se hunter2=x",
+        "hunter2",
+        "host=db port=hunter2",
+        "host=db port=99999",
+    ],
+)
+def test_a_connection_string_that_is_none_is_refused_and_not_told(url: str) -> None:
+    """By name, before anything is connected; what libpq quotes of it may be a part of the password."""
+    loaded = load(sections(), {"TALLYKEEP_POSTGRES_URL": url}).section("postgres")
+    with pytest.raises(ConfigError, match="cluster default: url: The connection string") as raised:
+        check_postgres(loaded)
+    assert "hunter" not in str(raised.value) and "ter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u:a%40b%2F@h1:1,h2/x?target_session_attrs=any", "host=/run/x port=5432", "host=@abstract",
+     "postgresql://%2Frun%2Fx/db", "postgres://", "service=x"],
+)  # fmt: skip
+def test_a_connection_string_may_be_whatever_libpq_takes(url: str) -> None:
+    """Several hosts, sockets, services, percent-encoded passwords."""
+    check_postgres(load(sections(), {"TALLYKEEP_POSTGRES_URL": url}).section("postgres"))

@@ -93,11 +93,16 @@ class Cluster:
 
     @property
     def source(self) -> Source:
-        """Where its WAL comes from. Raises: ConfigError where no connection is configured."""
+        """Where its WAL comes from. Raises: ConfigError where no connection is configured, or one that is none."""
         if not self.conninfo:
             raise ConfigError(f"postgres: cluster {self.name}: give url, the connection string of the cluster")
-        from tallykeep.systems.postgres.session import Source  # get-wal need not wait for libpq to be loaded
+        from tallykeep.systems.postgres.replication import check  # get-wal need not wait for libpq to be loaded
+        from tallykeep.systems.postgres.session import Source
 
+        try:
+            check(self.conninfo)
+        except ConfigError as error:
+            raise ConfigError(f"postgres: cluster {self.name}: url: {error}") from None
         return Source(self.name, self.conninfo, self.slot)
 
     @property

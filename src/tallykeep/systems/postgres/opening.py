@@ -77,6 +77,9 @@ def _clusters(settings: PostgresSettings) -> list[Cluster]:
         raise ConfigError(
             "postgres: there is nothing to protect: set TALLYKEEP_POSTGRES_URL, or name clusters in tallykeep.yaml"
         )
+    for cluster in clusters:
+        if cluster.conninfo:
+            _ = cluster.source
     return clusters
 
 

@@ -8,6 +8,7 @@ Source: PostgreSQL, Streaming Replication Protocol; libpq, Asynchronous Command 
 from __future__ import annotations
 
 import os
+import re
 import select
 import socket
 import struct
@@ -27,6 +28,8 @@ _WAL = struct.Struct(">cQQq")  # kind, LSN of the first byte, end of WAL on the 
 _KEEPALIVE = struct.Struct(">cQqB")
 _STATUS = struct.Struct(">cQQQqB")
 _LOOKS, _MOMENT = 8, 0.004  # how often it is read into before it is read out of, and seconds between
+_PORTS = 1 << 16
+_ENCODED = "What stands in a URL is percent-encoded, in a password too: @ is %40, / is %2F, : is %3A."
 _EPOCH = 946_684_800  # 2000-01-01 as Unix time
 _REFUSALS = ("28", "42", "0A", "55", "58", "22", "0L", "0P")  # SQLSTATE classes that trying again does not mend
 
@@ -102,10 +105,8 @@ class Connection:
         """Raises: ConfigError; Unreachable; Refused; Stopped."""
         self._timeout = timeout
         self._stop = stop
-        try:
-            text = make_conninfo(conninfo, **_defaults(conninfo, replication), fallback_application_name=application)
-        except ProgrammingError as error:
-            raise ConfigError(f"The connection string of PostgreSQL cannot be used: {_line(str(error))}.") from None
+        check(conninfo)
+        text = make_conninfo(conninfo, **_defaults(conninfo, replication), fallback_application_name=application)
         self._conn = pq.PGconn.connect_start(text.encode())
         try:
             self._connect()
@@ -286,6 +287,32 @@ class Connection:
         if ready and self._stop is not None and any(fd == self._stop.fileno() for fd, _ in ready):
             raise Stopped
         return bool(ready)
+
+
+def check(conninfo: str) -> None:
+    """See that it is a connection string, without telling any of it: a password may be in the wrong place.
+
+    Raises: ConfigError.
+    """
+    try:
+        told = conninfo_to_dict(conninfo)
+    except ProgrammingError as error:
+        raise ConfigError(f"The connection string of PostgreSQL cannot be used: {_unquoted(str(error))}.") from None
+    url = conninfo.startswith(("postgres://", "postgresql://"))
+    if url and any("@" in str(told.get(part) or "").removeprefix("@") for part in ("host", "dbname")):
+        raise ConfigError(f"The connection string of PostgreSQL cannot be used: it has an @ too many. {_ENCODED}")
+    if not all(port.isascii() and port.isdigit() and int(port) < _PORTS for port in _listed(told.get("port"))):
+        raise ConfigError(f"The connection string of PostgreSQL cannot be used: its port is no number. {_ENCODED}")
+
+
+def _listed(text: object) -> list[str]:
+    """The parts of a list that are not empty."""
+    return [part for part in str(text or "").split(",") if part]
+
+
+def _unquoted(text: str) -> str:
+    """An error without what it quotes."""
+    return re.sub(r'".*"', '"..."', _line(text).replace('"="', "="))
 
 
 def _defaults(conninfo: str, replication: bool) -> dict[str, str]:

@@ -71,8 +71,10 @@ def _here(cluster: Cluster, status: Status) -> None:
 async def _ask(cluster: Cluster, status: Status) -> None:
     """What the primary says."""
 
+    conninfo = cluster.source.conninfo
+
     def ask() -> slot.ServerState:
-        with Connection(cluster.source.conninfo, timeout=_TIMEOUT) as connection:
+        with Connection(conninfo, timeout=_TIMEOUT) as connection:
             return slot.look(connection, cluster.slot)
 
     try:
