@@ -65,7 +65,7 @@ async def test_runs_go_on(kafka: KafkaServer, topic: str) -> None:
 
 async def test_the_snapshot_comes_first(kafka: KafkaServer, topic: str) -> None:
     """Topics with their settings, groups with their offsets and the cut are durable before any data."""
-    kafka.create_topic(topic, 2, retention_ms="77777777")
+    kafka.create_topic(topic, 2, retention_ms="77777777777777")
     produce(kafka, topic, some(0, 20, partitions=2))
     consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": f"of-{topic}", "log_level": 0})
     consumer.commit(offsets=[TopicPartition(topic, 1, 7, "a note")], asynchronous=False)
@@ -75,7 +75,7 @@ async def test_the_snapshot_comes_first(kafka: KafkaServer, topic: str) -> None:
     backup = await BackupSet.open(store, SystemClock())
     snapshot = await backup.snapshot()
     [found] = snapshot.topics
-    assert (found.name, found.replication_factor, found.configs) == (topic, 1, {"retention.ms": "77777777"})
+    assert (found.name, found.replication_factor, found.configs) == (topic, 1, {"retention.ms": "77777777777777"})
     assert [tuple(part) for part in found.partitions] == [(0, 0, 0, 10, 10), (1, 0, 0, 10, 10)]
     assert snapshot.run == result.run
     assert (snapshot.mode, snapshot.bootstrap) == ("full", kafka.bootstrap)

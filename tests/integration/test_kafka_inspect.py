@@ -38,7 +38,7 @@ def commands(kafka: KafkaServer, topic: str, tmp_path: Path, backups: Path) -> K
     """A backup of 90 records in three partitions by two runs."""
     found = KafkaCommands(tmp_path, kafka.bootstrap, {"backend": "filesystem", "path": str(backups)})
     found.settings["source"]["topics"] = {"include": [topic]}
-    kafka.create_topic(topic, 3, retention_ms="123456789")
+    kafka.create_topic(topic, 3, retention_ms="123456789012345")
     for first in (0, 60):
         produce(kafka, topic, [(number % 2, a_record(number)) for number in range(first, first + 60 - first // 2)])
         assert found.done("backup")["status"] == "success"
@@ -103,7 +103,7 @@ def test_describe(commands: KafkaCommands, topic: str, backups: Path) -> None:
     """Runs, partitions with offsets and times, settings: as text, JSON and YAML, which say the same."""
     body = commands.done("describe")
     [found] = body["topics"]
-    assert found["configs"]["retention.ms"] == "123456789"
+    assert found["configs"]["retention.ms"] == "123456789012345"
     assert [(part["partition"], part["start"], part["end"], part["records"]) for part in found["partitions"]] == [
         (0, 0, 45, 45), (1, 0, 45, 45), (2, 0, 0, 0),
     ]  # fmt: skip
@@ -114,7 +114,7 @@ def test_describe(commands: KafkaCommands, topic: str, backups: Path) -> None:
     assert yaml.safe_load(looked(*where, "--format", "yaml").stdout) == body
     assert json.loads(looked(*where, "-f", "json").stdout) == body
     text = looked(*where).stdout
-    for words in (f"topic {topic} (id {found['topic_id']}", "retention.ms = 123456789", "0 to 45", body["head"]):
+    for words in (f"topic {topic} (id {found['topic_id']}", "retention.ms = 123456789012345", "0 to 45", body["head"]):
         assert words in text
     assert json.loads(looked(*where, "--topic", f"{topic[:-1]}*", "--json").stdout)["topics"] == [found]
     assert looked(*where, "--topic", "nothing").returncode == 2

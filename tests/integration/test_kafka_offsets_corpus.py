@@ -31,6 +31,8 @@ from tallykeep.systems.kafka.reading import BackupSet
 
 pytestmark = pytest.mark.server
 
+PATIENCE = 60.0  # seconds; a broker that has just started makes its first group first
+
 Got = dict[tuple[str, int], list[Seen]]
 
 
@@ -47,12 +49,14 @@ def read_some(kafka: KafkaServer, group: str, counts: Mapping[tuple[str, int], i
     left = dict(counts)
     with closing(consumer(kafka, group, "earliest")) as member:
         member.assign([TopicPartition(*place) for place, count in left.items() if count])
-        end = time.monotonic() + 30
+        end, errors = time.monotonic() + PATIENCE, list[str]()
         while any(left.values()):
-            assert time.monotonic() < end, left
+            assert time.monotonic() < end, (left, errors[-3:])
             for message in member.consume(1, 0.5):
                 place = str(message.topic()), int(message.partition() or 0)
-                if not message.error() and left[place]:
+                if message.error():
+                    errors.append(str(message.error()))
+                elif left[place]:
                     left[place] -= 1
                     member.store_offsets(message)
         member.commit(asynchronous=False)
@@ -64,7 +68,7 @@ def read_on(kafka: KafkaServer, group: str, places: list[tuple[str, int]]) -> Go
     ended: set[tuple[str, int]] = set()
     with closing(consumer(kafka, group, "error")) as member:
         member.assign([TopicPartition(*place) for place in places])
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE
         while len(ended) < len(places):
             assert time.monotonic() < end, set(places) - ended
             for message in member.consume(200, 0.5):
