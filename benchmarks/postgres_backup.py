@@ -1,7 +1,8 @@
 """Full base backups of a real PostgreSQL: ours, encrypted, against pgBackRest and restic, on the same cluster.
 
 A pgbench cluster of PostgreSQL 15, which Debian's pgBackRest knows, on local disk. Ours asks for everything over the
-replication protocol and has to be told nothing of the data folder; the peers read it themselves. All of them compress
+replication protocol, by the server's Unix socket, and has to be told nothing of the data folder; the peers read it
+themselves. All of them compress
 (pgBackRest and ours zstd 1, restic its own default); restic and ours encrypt, pgBackRest is measured with encryption
 and without. Nobody keeps pg_wal. Each round begins with an empty repository. CPU time is told as well, that of the
 server that sends to us included: on a machine that is busy otherwise it says more than the clock on the wall.
@@ -55,7 +56,7 @@ def main() -> None:
 def measure(server: PostgresServer, place: Path, report: Report, arguments: argparse.Namespace) -> None:
     """Every side once in each round."""
     sides: dict[str, Callable[[Path], None]] = {
-        "ours": lambda folder: ours(server, folder),
+        "ours": lambda folder: ours(server, place, folder),
         "pgBackRest, zst 1, 2 processes": lambda folder: pgbackrest(server, place, folder),
         "the same, encrypted": lambda folder: pgbackrest(server, place, folder, "--repo1-cipher-type=aes-256-cbc"),
         "restic": lambda folder: restic(server, folder),
@@ -93,13 +94,14 @@ def cpu_seconds(server: PostgresServer) -> float:
     return used.user + used.system + used.children_user + used.children_system + sum(map(int, ended)) / _TICKS
 
 
-def ours(server: PostgresServer, folder: Path) -> None:
+def ours(server: PostgresServer, place: Path, folder: Path) -> None:
     """As `tallykeep postgres backup` takes it, encrypted; without what comes after it."""
+    dsn = f"host={place} port={server.port} user={SUPERUSER} dbname=postgres"
 
     async def work() -> None:
         repository = await Repository.open(LocalStore(folder), SystemClock(), Cipher.from_key(KEY))
         await repository.chain.take_over()
-        await back_up(BackupRequest(server.dsn(), "main"), repository, SystemClock())
+        await back_up(BackupRequest(dsn, "main"), repository, SystemClock())
 
     asyncio.run(work())
 
