@@ -54,7 +54,8 @@ def test_what_is_no_history_is_refused(text: str) -> None:
         History.parse(3, text)
 
 
-@pytest.mark.parametrize("text", ["", "1", "1/", "/1", "g/1", "123456789/0", "0/123456789"])
+@pytest.mark.parametrize("text", ["", "1", "1/", "/1", "g/1", "123456789/0", "0/123456789", "-1/0",
+                                  "+1/0", "1_1/0", "0x1/0", " 1/0", "1/0\n", "\u0663/0"])  # fmt: skip
 def test_what_is_no_lsn_is_refused(text: str) -> None:
     """No text is read as another position."""
     with pytest.raises(Malformed):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tallykeep.errors import Malformed
 
 SEGMENT_SIZE = 16 << 20  # bytes, unless initdb was told otherwise
+_LSN = re.compile(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}")
 _NAME = re.compile(r"[0-9A-F]{24}")
 _HISTORY_NAME = re.compile(r"([0-9A-F]{8})\.history")
 
@@ -25,13 +26,10 @@ class LSN(int):
     @classmethod
     def parse(cls, text: str) -> LSN:
         """Raises: Malformed."""
-        high, slash, low = text.partition("/")
-        try:
-            if not slash or len(high) > 8 or len(low) > 8:
-                raise ValueError
-            return cls(int(high, 16) << 32 | int(low, 16))
-        except ValueError:
-            raise Malformed(f"{text!r} is no LSN; one looks like 16/B374D848.") from None
+        if not _LSN.fullmatch(text):
+            raise Malformed(f"{text!r} is no LSN; one looks like 16/B374D848.")
+        high, _, low = text.partition("/")
+        return cls(int(high, 16) << 32 | int(low, 16))
 
     def __str__(self) -> str:
         return f"{self >> 32:X}/{self & 0xFFFFFFFF:X}"

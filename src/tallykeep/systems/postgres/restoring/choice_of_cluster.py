@@ -11,7 +11,7 @@ from tallykeep.config.model import Secret
 from tallykeep.config.sources import CONFIG_VARIABLE
 from tallykeep.errors import ConfigError
 from tallykeep.systems.postgres.cluster import Cluster, clusters_of
-from tallykeep.systems.postgres.settings import ClusterSettings, PostgresSettings
+from tallykeep.systems.postgres.settings import NAME, ClusterSettings, PostgresSettings
 
 
 def settings_of(args: argparse.Namespace) -> PostgresSettings:
@@ -24,8 +24,16 @@ def settings_of(args: argparse.Namespace) -> PostgresSettings:
         changes |= {"key": Secret(""), "key_file": args.key_file}
     known = [cluster.name for cluster in settings.clusters]
     if args.cluster not in known and (args.tier2 or (args.cluster and not known)):  # a connection is not needed
-        changes["clusters"] = (*settings.clusters, ClusterSettings(args.cluster or "default"))
+        changes["clusters"] = (*settings.clusters, ClusterSettings(_named(args.cluster or "default")))
     return replace(settings, **changes)  # type: ignore[arg-type]
+
+
+def _named(name: str) -> str:
+    """A name that a cluster may have: it names folders. Raises: ConfigError."""
+    try:
+        return NAME(name)
+    except ValueError:
+        raise ConfigError(f"--cluster is {name!r}: allowed is {NAME.allowed}") from None
 
 
 def cluster_of(args: argparse.Namespace, settings: PostgresSettings | None = None) -> Cluster:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,7 @@ def add_restore(commands: SubParsers) -> None:
     parser.add_argument("--owner", default="", metavar="USER", help="user that runs PostgreSQL, where root restores")
     parser.add_argument(
         "--program",
+        type=_words,
         default="",
         metavar="COMMAND",
         help="how PostgreSQL's user runs tallykeep (default: as it is run now)",
@@ -139,6 +141,15 @@ def _moment(text: str) -> float:
         return parse_timestamp(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _words(text: str) -> str:
+    """A command as a shell reads it."""
+    try:
+        shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no command: {error}") from None
+    return text
 
 
 def _lsn(text: str) -> LSN:

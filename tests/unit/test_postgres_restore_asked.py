@@ -1,0 +1,29 @@
+"""What `restore` and `get-wal` are asked for, refused where it cannot be meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tallykeep.cli.main import main
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["restore", "--program", 'sudo "tallykeep'], "No closing quotation"),
+        (["restore", "--lsn", "1_0/0"], "is no LSN"),
+        (["restore", "--cluster", "../../x", "--tier2", "backups"], "--cluster is '../../x': allowed is letters"),
+        (["restore", "--cluster", "queue", "--tier2", "backups"], "not queue or scratch"),
+    ],
+)
+def test_it_is_wrong_usage(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Said by name, with status 2, and nothing is made: a name of a cluster leads out of no folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TALLYKEEP_CONFIG", raising=False)
+    assert main(["postgres", *words, "--to", "x"]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
