@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from tests.support.otlp import Received, attributes, points, receiving
 from tests.support.postgres_cli import PATIENCE, Protection
-from tests.support.postgres_wal import place, primary
+from tests.support.postgres_wal import place, primary, wait
 
 from tallykeep.demo.postgres import PostgresServer
 from tallykeep.systems.postgres.families import PUBLISHED
@@ -43,10 +43,10 @@ def protected(place: Path, tmp_path: Path, **variables: str) -> Iterator[tuple[P
             yield server, protection
 
 
-def test_the_page_has_the_published_families(place: Path, tmp_path: Path) -> None:
+def check_page(protection: Protection) -> None:
     """All 25 stand on /metrics under the standard translation of their names, with their labels and what happened."""
-    with protected(place, tmp_path) as (_, protection):
-        page = protection.page()
+    wait(lambda: protection.page()['klio_queue_messages{stream="tallykeep-wal"}'] == 0, PATIENCE)
+    page = protection.page()
     names = {series.partition("{")[0] for series in page}
     assert {family.name for family in PUBLISHED} <= names
     cluster, source = '{cluster_name="default"}', '{snapshot_source="default"}'
@@ -61,21 +61,22 @@ def test_the_page_has_the_published_families(place: Path, tmp_path: Path) -> Non
     stored = list((protection.cluster / "wal").rglob("0*"))
     assert page[f"klio_wal_written_total{cluster}"] <= len(stored)
     assert page[f"klio_wal_written_size_bytes_total{cluster}"] > 0
-    assert page['klio_queue_messages{stream="tallykeep-wal"}'] == 0
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_everything_arrives_at_a_receiver(place: Path, tmp_path: Path, protocol: str) -> None:
-    """Names, units, attributes and meter are the contract's; the spans of the backup, and its way through the queue."""
+    """Names, units, attributes and meter are the contract's, on the page too; the spans of the backup, and its way
+    through the queue."""
     with receiving(protocol) as received:
         variables = {
             "OTEL_SERVICE_NAME": "test", "OTEL_TRACES_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp",
             "OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_EXPORTER_OTLP_ENDPOINT": received.url,
             "OTEL_METRIC_EXPORT_INTERVAL": "500", "OTEL_BSP_SCHEDULE_DELAY": "200",
         }  # fmt: skip
-        with protected(place, tmp_path, **variables):
+        with protected(place, tmp_path, **variables) as (_, protection):
             received.until(lambda: set(ROWS) <= set(received.found()), PATIENCE)
             received.until(lambda: any(span.name == "upload_backup" for _, span in received.spans()), PATIENCE)
+            check_page(protection)
     check_metrics(received)
     check_spans([(scope, span) for scope, span in received.spans()])
 

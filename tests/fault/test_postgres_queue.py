@@ -45,6 +45,7 @@ from tallykeep.metrics import Book
 from tallykeep.runtime.processes import ManagedProcess, free_port
 from tallykeep.systems.postgres import families
 from tallykeep.systems.postgres.cluster import Cluster, clusters_of, prepare
+from tallykeep.systems.postgres.offload import consuming, jetstream
 from tallykeep.systems.postgres.offload.address import Address, address_of, queue_folder
 from tallykeep.systems.postgres.offload.dead_letters import announce, list_failed, queue_states, retry
 from tallykeep.systems.postgres.offload.items import WAL, Item, Letter
@@ -474,9 +475,11 @@ async def test_a_store_that_goes_away_and_comes_back(tmp_path: Path, own_seaweed
 
 
 async def test_a_queue_that_dies_under_an_upload(
-    tmp_path: Path, seaweedfs: SeaweedFS, bucket: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, seaweedfs: SeaweedFS, bucket: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The upload goes on, and counts once; its message comes again, and finds it there."""
+    monkeypatch.setattr(jetstream, "ACK_WAIT", 6.0)
+    monkeypatch.setattr(consuming, "_HEARTBEAT", 2.0)
     settings = postgres_settings(tmp_path)
     with FaultProxy(seaweedfs.endpoint) as proxy:
         cluster, book = await opened(settings, impatient(seaweedfs, bucket, proxy.endpoint)), Book()

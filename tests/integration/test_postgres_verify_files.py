@@ -72,7 +72,7 @@ async def test_every_kind_of_manifest(place: Path) -> None:
     """PostgreSQL's checksums of any kind are compared, of files of several chunks too; so is which files there are."""
     cluster = cluster_in(place / "archive")
     await prepare(cluster)
-    algorithms = {"CRC32C": "CRC-32C", "SHA224": "SHA224", "SHA512": "SHA512", "NONE": ""}
+    algorithms = {"CRC32C": "CRC-32C", "SHA512": "SHA512", "NONE": ""}
     with primary(place) as server, streamed(server, cluster):
         fill(server, 20_000)
         for algorithm in algorithms:
