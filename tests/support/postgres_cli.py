@@ -37,6 +37,7 @@ class Protection:
         made.variables = {
             "TALLYKEEP_POSTGRES_URL": primary.dsn(), "TALLYKEEP_POSTGRES_ARCHIVE": str(folder / "archive"),
             "METRICS_HOST": "127.0.0.1", "METRICS_PORT": str(made.port), "TALLYKEEP_STATE_DIR": str(folder / "state"),
+            "TALLYKEEP_POSTGRES_INTERVAL": "0.5",
             **variables,
         }  # fmt: skip
         return made

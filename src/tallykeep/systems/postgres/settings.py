@@ -220,7 +220,10 @@ class PostgresSettings:
         "path of the recovery file in TALLYKEEP_POSTGRES_KEY_FILE or key_file. Without a key nothing is encrypted.",
     )  # fmt: skip
     key_file: Path | None = setting(None, parse=PATH, help="The recovery file that holds the key.")
-    interval: float = setting("10", parse=duration(low=0.2), help="Time between two looks at every cluster.")
+    interval: float = setting(
+        "10", env="TALLYKEEP_POSTGRES_INTERVAL", parse=duration(low=0.2),
+        help="Time between two looks at every cluster.",
+    )  # fmt: skip
     clusters: tuple[ClusterSettings, ...] = targets(ClusterSettings, help="Clusters to protect.")
     tier2: Tier2Settings = group(Tier2Settings, help="Object storage.")
     queue: QueueSettings = group(QueueSettings, help="The queue between the tiers.")
