@@ -226,6 +226,8 @@ async def test_targets_beyond_what_is_held_are_refused_before_anything_is_writte
         await kept.plan(target, lsn=last.before)
     with pytest.raises(RestoreError, match="without a gap"):
         await kept.plan(target, time=last.committed - 0.0001)
+    holed = await kept.plan(target)
+    assert any("behind that gap" in note and note.endswith("is NOT recovered") for note in holed.notes)
     assert not target.exists()
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tallykeep.clock import SystemClock
-from tallykeep.errors import IntegrityError, NotFound, Unavailable
+from tallykeep.errors import IntegrityError, Malformed, NotFound, Unavailable
 from tallykeep.systems.postgres.archive import Archive
 from tallykeep.systems.postgres.blocks import Encoder, Header
 from tallykeep.systems.postgres.lsn import LSN, Segment
-from tallykeep.systems.postgres.restoring.getwal import get_wal, place
+from tallykeep.systems.postgres.restoring.getwal import Planned, get_wal, place
 from tallykeep.systems.postgres.restoring.spool import Feeder, Spool
 from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
 from tallykeep.systems.postgres.wal_source import LocalWal
@@ -117,3 +117,38 @@ def test_a_file_that_cannot_be_written_is_said_to_be_so(tmp_path: Path) -> None:
     """Nothing is left under its name."""
     with pytest.raises(Unavailable, match="cannot be written"):
         place(b"x", tmp_path / "nowhere/file")
+
+
+async def test_what_was_held_when_a_restore_was_planned_is_due(tmp_path: Path) -> None:
+    """A file that is gone since, or shorter, is an error: to a server it would be the end of WAL."""
+    source = archive(tmp_path / "a", [*ALL[:2], *ALL[3:4]])
+    wal, out = TieredWal([source, archive(tmp_path / "b", ALL[4:5], held=1000)]), tmp_path / "out"
+    planned = Planned(1, LSN(ALL[4].start + 1000))
+    assert Planned.parse(str(planned)) == planned
+    with pytest.raises(Unavailable, match=f"up to {planned.end} was held when the restore was planned"):
+        await get_wal(wal, ALL[2].name, out, planned)
+    for segment in (ALL[0], ALL[3], ALL[4]):
+        assert await get_wal(wal, segment.name, out, planned) is not None
+    with pytest.raises(Unavailable, match=f"behind {planned.end} is held now"):
+        await get_wal(wal, ALL[4].name, out, Planned(1, LSN(planned.end + 1)))
+    assert await get_wal(wal, ALL[5].name, out, planned) is None
+    assert await get_wal(wal, ALL[2].name, out, Planned(1, ALL[2].start)) is None
+    for text in ("0/1", "x@0/1", "1@", "1@x"):
+        with pytest.raises(Malformed):
+            Planned.parse(text)
+
+
+async def test_what_is_due_follows_the_line_of_timelines(tmp_path: Path) -> None:
+    """A server asks for each file of the newest timeline first; of each only what lies on the line is due."""
+    fork = LSN(ALL[2].start + SIZE // 2)
+    source = archive(tmp_path / "a", [])
+    (tmp_path / "a" / "wal").mkdir()
+    (tmp_path / "a" / "wal" / "00000002.history").write_text(f"1\t{fork}\tno recovery target specified\n")
+    wal, planned = TieredWal([source]), Planned(2, ALL[4].start)
+    absent = [ALL[1]._replace(timeline=2), ALL[3], ALL[4]._replace(timeline=2), ALL[2]._replace(timeline=3)]
+    due = [ALL[1], ALL[2], ALL[2]._replace(timeline=2), ALL[3]._replace(timeline=2)]
+    for segment in absent:
+        assert await get_wal(wal, segment.name, tmp_path / "out", planned) is None, segment
+    for segment in due:
+        with pytest.raises(Unavailable, match="was held when the restore was planned"):
+            await get_wal(wal, segment.name, tmp_path / "out", planned)

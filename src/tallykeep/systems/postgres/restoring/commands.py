@@ -13,6 +13,7 @@ from tallykeep.units import parse_timestamp
 
 if TYPE_CHECKING:
     from tallykeep.systems.postgres.lsn import LSN
+    from tallykeep.systems.postgres.restoring.getwal import Planned
 
     SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -94,6 +95,10 @@ def add_get_wal(commands: SubParsers) -> None:
     parser.add_argument(
         "--absent", type=int, default=1, metavar="STATUS", help="exit status where no tier holds the file (default 1)"
     )
+    parser.add_argument(
+        "--planned", type=_planned, metavar="N@LSN",
+        help="timeline and LSN up to which WAL was held when the restore was planned: less is no end of WAL",
+    )  # fmt: skip
     parser.add_argument("--feed", action="store_true", help=argparse.SUPPRESS)
     add_place(parser)
     parser.set_defaults(run=deferred("tallykeep.systems.postgres.restoring.serving:run_get_wal"))
@@ -140,6 +145,16 @@ def _moment(text: str) -> float:
     try:
         return parse_timestamp(text)
     except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _planned(text: str) -> Planned:
+    from tallykeep.errors import Malformed
+    from tallykeep.systems.postgres.restoring.getwal import Planned
+
+    try:
+        return Planned.parse(text)
+    except Malformed as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 

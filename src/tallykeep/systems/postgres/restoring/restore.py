@@ -19,12 +19,13 @@ from tallykeep.errors import ConfigError, NotFound, RestoreError
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.basebackup.putting import Advance, Owner, put, unfinished
 from tallykeep.systems.postgres.cluster import Cluster
-from tallykeep.systems.postgres.coverage import Range
+from tallykeep.systems.postgres.coverage import Range, ranges
 from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.repository.repository import Repository
 from tallykeep.systems.postgres.restoring import recovery
 from tallykeep.systems.postgres.restoring.choosing import Choice, choose
 from tallykeep.systems.postgres.restoring.gathering import Gathered, gather
+from tallykeep.systems.postgres.restoring.getwal import Planned
 from tallykeep.systems.postgres.restoring.recovery import Recovery
 from tallykeep.systems.postgres.restoring.request import RestoreRequest, told
 from tallykeep.systems.postgres.restoring.tail import MOST, Tail, look
@@ -74,7 +75,7 @@ async def plan(cluster: Cluster, request: RestoreRequest, clock: Clock) -> Plan:
     await _check_identity(found, entry)
     most = MOST if request.time is not None or request.lsn is not None else 1  # else it is only told
     tail = await look(found.wal, found.segments, choice.history, choice.reach, most)
-    notes = [*found.notes, *_check_reach(request, choice, tail)]
+    notes = [*found.notes, *_check_reach(request, choice, tail), *_gap(found, request, choice)]
     order = [choice.candidate.tier, *(tier for tier in found.repositories if tier != choice.candidate.tier)]
     repository, *others = (found.repositories[tier] for tier in order)
     return Plan(
@@ -107,9 +108,10 @@ async def restore(cluster: Cluster, plan: Plan, clock: Clock, advance: Advance =
 
 
 def _options(cluster: Cluster, plan: Plan) -> Sequence[str]:
-    """Options of get-wal: where to look, for what, and in which tiers."""
+    """Options of get-wal: where to look, for what, in which tiers, and how far WAL is held."""
     tiers = [word for tier in plan.wal_tiers for word in ("--tier", tier)]
-    return [*plan.request.get_wal, "--cluster", cluster.name, *tiers]
+    planned = str(Planned(plan.timeline, plan.reach.end))
+    return [*plan.request.get_wal, "--cluster", cluster.name, *tiers, "--planned", planned]
 
 
 def _settle(folder: Path, how: Recovery, owner: Owner | None, notes: list[str]) -> None:
@@ -172,6 +174,14 @@ def _check_reach(request: RestoreRequest, choice: Choice, tail: Tail) -> Sequenc
         return [f"whether WAL after this backup holds the restore point {request.name!r} is found out by recovery; "
                 "where it lies before the backup give an earlier --backup"]  # fmt: skip
     return ()
+
+
+def _gap(found: Gathered, request: RestoreRequest, choice: Choice) -> Sequence[str]:
+    """What is to be said where WAL is held behind a gap, which all of it, or a restore point, may lie behind."""
+    end, *behind = [each.end for each in ranges(found.holdings.held, choice.history) if each.end >= choice.reach.end]
+    if not behind or request.time is not None or request.lsn is not None or request.immediate:
+        return ()
+    return [f"WAL is missing behind {end}: what is held behind that gap, to {behind[-1]}, is NOT recovered"]
 
 
 def _owner(user: str) -> Owner | None:

@@ -51,7 +51,7 @@ async def _run(args: argparse.Namespace) -> int:
             return await _feed(wal, spool, args.prefetch)
         await _telemetry(args, stack)
         with _tracer.span("get_wal", {"wal_name": args.file, "cluster_name": cluster.name}):
-            given = await get_wal(wal, args.file, args.path)
+            given = await get_wal(wal, args.file, args.path, args.planned)
     if given is None:
         return int(args.absent)
     if args.prefetch > 0:
