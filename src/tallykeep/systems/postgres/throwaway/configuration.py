@@ -53,6 +53,7 @@ _SMALL = {
     "max_locks_per_transaction": "256",
     "shared_buffers": "128MB",
     "huge_pages": "off",
+    "dynamic_shared_memory_type": "mmap",  # in the data directory: nothing of a server that was killed stays elsewhere
     "fsync": "off",
     "full_page_writes": "off",
     "autovacuum": "off",
