@@ -45,7 +45,7 @@ async def test_every_major_comes_back_at_any_moment(place: Path, major: int) -> 
     }
     others: list[tuple[str, dict[str, object], int]] = [
         ("lsn", {"lsn": late.before}, late.number - 1),
-        ("name", {"name": "here", "backup": "first"}, 25),
+        ("name", {"name": "here"}, 25),
         ("immediate", {"immediate": True, "backup": "first"}, 5),
     ]
     name, asked, last = others[random.Random(major).randrange(len(others))]

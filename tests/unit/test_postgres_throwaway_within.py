@@ -5,66 +5,21 @@ from __future__ import annotations
 import struct
 
 import pytest
+from tests.support.postgres_pages import SEGMENT, SIZE, Writer, record
 
 from tallykeep.errors import Refused
-from tallykeep.systems.postgres.checksum import crc32c
-from tallykeep.systems.postgres.lsn import LSN, Segment
+from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.pages import LONG, PAGE, SHORT
 from tallykeep.systems.postgres.records import Records
 from tallykeep.systems.postgres.throwaway.within import within
 
-SIZE = 1 << 20
-SEGMENT = Segment(1, LSN(3 * SIZE), SIZE)
 PATH = b"/srv/fast disk/postgres"
 MADE, DROPPED = 0x00, 0x10
-
-
-def record(previous: int, main: bytes, *, manager: int, info: int = 0) -> bytes:
-    """A record with its CRC."""
-    data = (b"\xff" + bytes([len(main)]) if len(main) < 256 else b"\xfe" + struct.pack("<I", len(main))) + main
-    head = struct.pack("<IIQBBH", 24 + len(data), 700, previous, info, manager, 0)
-    return head + struct.pack("<I", crc32c(head, crc32c(data))) + data
 
 
 def tablespace(previous: int, *, info: int = MADE, path: bytes = PATH) -> bytes:
     """That of CREATE TABLESPACE, or of DROP TABLESPACE."""
     return record(previous, struct.pack("<I", 16385) + (path + b"\0" if info == MADE else b""), manager=5, info=info)
-
-
-class Writer:
-    """Lays records on pages, as PostgreSQL does."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.previous = SEGMENT.start - 8
-        self._head(0)
-
-    @property
-    def at(self) -> int:
-        """LSN of the next record."""
-        return SEGMENT.start + len(self.data)
-
-    def put(self, made: bytes) -> None:
-        self.previous, rest = self.at, made.ljust(len(made) + -len(made) % 8, b"\0")
-        missing = len(made)
-        while rest:
-            room = PAGE - len(self.data) % PAGE
-            self.data += rest[:room]
-            rest, missing = rest[room:], missing - room
-            if len(self.data) % PAGE == 0 and len(self.data) < SIZE:
-                self._head(max(0, missing) if rest else 0)
-
-    def fill(self, to: int) -> None:
-        """Records up to that offset, the last a long one."""
-        while len(self.data) + 40 < to - 600:
-            self.put(record(self.previous, bytes(200), manager=10))
-        self.put(record(self.previous, bytes(to - len(self.data) - 29), manager=10))
-        assert len(self.data) == to
-
-    def _head(self, rest: int) -> None:
-        first = not self.data
-        self.data += struct.pack("<HHIQI4x", 0xD116, (2 if first else 0) | bool(rest), 1, self.at, rest)
-        self.data += struct.pack("<QII", 7, SIZE, PAGE) if first else b""
 
 
 @pytest.mark.parametrize("before", range(8, 104, 8))

@@ -46,7 +46,7 @@ async def look(
     Raises: as TieredWal.read does.
     """
     record: LSN | None = None
-    for segment in list(_backwards(segments, history, reach))[:most]:
+    for segment in list(backwards(segments, history, reach))[:most]:
         found = await in_thread(scan, await wal.read(segment), segment, reach.end)
         record = record or found.last_record
         if found.last_end is not None:
@@ -54,7 +54,7 @@ async def look(
     return Tail(record, None)
 
 
-def _backwards(segments: Sequence[HeldSegment], history: History, reach: Range) -> Iterator[Segment]:
+def backwards(segments: Sequence[HeldSegment], history: History, reach: Range) -> Iterator[Segment]:
     """The segments along the line from the end of `reach`, each of the newest timeline that has it."""
     by_start: dict[LSN, Segment] = {}
     for segment, end, _ in segments:
