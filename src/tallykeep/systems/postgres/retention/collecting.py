@@ -39,7 +39,9 @@ async def remove(repository: Repository, going: Needless, orphans: Sequence[str]
     """Remove objects: name them, then delete them. Raises: as Chain.append does; StoreErrors."""
     if going.keys or orphans:
         fresh = [await store_index(repository, packs) for packs in _groups(going.named_anew)]
-        await repository.commit([*fresh, RemovedEntry(round(now, 3), [*going.keys, *orphans])])
+        named = {index.key for index in fresh}  # one that a run left that died belongs to the repository from now on
+        left = [key for key in orphans if key not in named]
+        await repository.commit([*fresh, RemovedEntry(round(now, 3), [*going.keys, *left])])
     await finish(repository, now)
 
 

@@ -8,7 +8,7 @@ nothing at all is done.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 from zoneinfo import ZoneInfoNotFoundError
 
@@ -83,7 +83,10 @@ async def plan_retention(cluster: Cluster, tier: Tier, settings: PostgresSetting
 
     Raises: ConfigError for an unknown time zone; IntegrityError where what is kept is not whole; StoreErrors.
     """
-    return await _plan(cluster, tier, await tier.repository(clock), settings, clock)
+    plan = await _plan(cluster, tier, await tier.repository(clock), settings, clock)
+    if plan.idle:  # orphans alone are left where they are
+        return replace(plan, orphans=plan.orphans._replace(due=(), bytes=0))
+    return plan
 
 
 async def apply(
@@ -183,11 +186,12 @@ async def _candidates(
     awaited = set() if other is None or tier.number != TIER_1 else repository.known.keys() - other.known.keys()
     found = []
     for entry in entries:
-        verdict, pin = repository.verified.get(entry.id), "not yet in tier 2" if entry.id in awaited else ""
+        verdict = repository.verified.get(entry.id)
         flaw = "" if coverage.reach(entry).usable else "the WAL that it needs is not all there"
         if verdict is not None and not verdict.sound:
             flaw = f"verification found: {verdict.problem}"
         sound = verdict is not None and verdict.sound
+        pin = "not yet in tier 2" if entry.id in awaited and not flaw else ""  # what is damaged never comes there
         found.append(Candidate(entry.id, entry.name, entry.finished, sound, flaw, pin))
     return found
 

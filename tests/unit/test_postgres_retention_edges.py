@@ -1,0 +1,84 @@
+"""Retention where something is wrong already: damage, an attempt that died, a disk that is full."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.support.postgres_retention import (
+    DAY,
+    HOUR,
+    START,
+    Hands,
+    backup,
+    backups,
+    check_restores,
+    held_wal,
+    names,
+    opened,
+    settings_of,
+    verdict,
+)
+
+from tallykeep.systems.postgres.repository import filling
+from tallykeep.systems.postgres.repository.filling import store_index
+from tallykeep.systems.postgres.retention.objects import needless
+from tallykeep.systems.postgres.retention.planning import apply, in_order, plan_retention
+from tallykeep.systems.postgres.settings import RetentionSettings
+
+LATEST_1 = RetentionSettings(keep_latest=1, pitr=0.0, grace=0.0)
+LATEST_3 = RetentionSettings(keep_latest=3, pitr=0.0, grace=DAY)
+
+
+async def test_what_cannot_come_to_tier_2_is_not_waited_for(tmp_path: Path) -> None:
+    """A backup that was found damaged in tier 1 is never copied: it does not hold back all WAL behind it for ever."""
+    settings = settings_of(tmp_path, LATEST_1, RetentionSettings())
+    cluster = await opened(settings)
+    assert cluster.tier2 is not None
+    made = await backups(cluster, 4)
+    for number in (2, 3, 4):
+        await backup(cluster, cluster.tier2, number, START)
+    await verdict(cluster, cluster.tier1, made[0], sound=False)
+    await apply(cluster, cluster.tier1, settings, Hands(), yes=True)
+    assert await names(cluster, cluster.tier1) == ["backup 4"] and held_wal(cluster) == [4, 5]
+
+
+async def test_an_index_of_a_run_that_died_is_not_removed_once_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index that a run stored before it died goes as an orphan, unless this very run gives it to the manifest."""
+    monkeypatch.setattr(filling, "SIZE", 1)  # each chunk is a pack: some of an index stay
+    settings, clock = settings_of(tmp_path, LATEST_3), Hands()
+    cluster = await opened(settings)
+    made, tier = await backups(cluster, 5), cluster.tier1
+    await apply(cluster, tier, settings, clock)
+    clock.now += DAY
+    repository = await tier.repository(clock)
+    entries = in_order(repository)
+    going = await needless(repository, entries[2:], entries[:2], clock.now)
+    assert going.named_anew
+    await store_index(repository, going.named_anew)  # and here it died
+    await apply(cluster, tier, replace(settings, retention=replace(LATEST_3, keep_latest=9)), clock)  # taken back
+    clock.now += HOUR
+    await apply(cluster, tier, settings, clock)  # let go again, an hour after the index was seen
+    clock.now += DAY
+    await apply(cluster, tier, settings, clock)
+    assert await names(cluster, tier) == ["backup 3", "backup 4", "backup 5"]
+    await check_restores(cluster, tier, tmp_path / "out", made[2:])
+
+
+async def test_a_dry_run_tells_of_no_deletion_that_is_not_done(tmp_path: Path) -> None:
+    """Orphans go with the next that goes: where nothing does, neither the run nor its rehearsal deletes them."""
+    settings, clock = settings_of(tmp_path, LATEST_3), Hands()
+    cluster = await opened(settings)
+    await backups(cluster, 4)
+    await cluster.tier1.base.create(f"packs/ab/{1:032x}", b"left")
+    await apply(cluster, cluster.tier1, settings, clock)
+    clock.now += DAY
+    await apply(cluster, cluster.tier1, settings, clock)
+    left = f"packs/ab/{2:032x}"
+    await cluster.tier1.base.create(left, b"left")
+    (cluster.folder / "orphans-1.json").write_text(f'{{"{left}": {START}}}')
+    plan = await plan_retention(cluster, cluster.tier1, settings, clock)
+    assert plan.idle and plan.orphans.seen.keys() == {left} and not plan.orphans.due and not plan.freed
