@@ -15,7 +15,7 @@ from tallykeep.metrics import Book, Distribution
 from tallykeep.systems.postgres import families
 from tallykeep.systems.postgres.archive import Archive
 from tallykeep.systems.postgres.cipher import Cipher
-from tallykeep.systems.postgres.collector import WalCollector
+from tallykeep.systems.postgres.collector import HeldCollector, WalCollector
 from tallykeep.systems.postgres.receiver import Receiver
 from tallykeep.systems.postgres.records import Records
 from tallykeep.systems.postgres.session import Source
@@ -65,7 +65,7 @@ async def test_records_are_proved_through_switches_and_crashes_and_any_flip_is_f
 async def test_the_service_counts_what_is_on_disk_and_an_idle_database_is_not_behind(
     place: Path, tmp_path: Path
 ) -> None:
-    """Figures equal to the files, RPO 0 while nothing happens, bytes while the receiver is stopped; withdrawn later."""
+    """Figures equal to the files, RPO 0 while nothing happens, bytes while the receiver is stopped; later withdrawn."""
     book, clock = Book(), SystemClock()
     with primary(place) as server:
         source = Source("main", server.dsn())
@@ -78,8 +78,12 @@ async def test_the_service_counts_what_is_on_disk_and_an_idle_database_is_not_be
         collector = WalCollector(source, receiver, clock)
         figures = {sample.family: sample.value async for sample in collector.collect()}
         assert figures[families.RPO_BYTES] == 0 and figures[families.RPO_SECONDS] == 0
+        assert families.SLOT_RETAINED in figures
+        archive = Archive(tmp_path / "main", Cipher.from_key(KEY))
+        held = HeldCollector("main", archive)
+        figures = {sample.family: sample.value async for sample in held.collect()}
         assert figures[families.WAL_RANGE_END] == lsn_of(server) > float(figures[families.WAL_RANGE_START])  # type: ignore[arg-type]
-        assert figures[families.WAL_GAPS] == 0 and families.SLOT_RETAINED in figures
+        assert figures[families.WAL_GAPS] == 0
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
@@ -91,7 +95,9 @@ async def test_the_service_counts_what_is_on_disk_and_an_idle_database_is_not_be
     with pytest.raises(Unreachable):
         async for _ in collector.collect():
             pass
-    stored = Archive(tmp_path / "main", Cipher.from_key(KEY)).segments()
+    figures = {sample.family: sample.value async for sample in held.collect()}  # the primary is gone, its WAL is not
+    assert figures[families.WAL_RANGE_END] == receiver.durable and figures[families.WAL_GAPS] == 0
+    stored = archive.segments()
     counted = {sample.family: sample.value for sample in book.read()}
     assert counted[families.WAL_WRITTEN] == sum(one.complete for one in stored) > 0
     flushes = counted[families.WAL_FLUSH]

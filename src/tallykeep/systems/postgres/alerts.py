@@ -3,7 +3,8 @@
 The two stalls are told apart: nothing arrives from the primary (tier 1), and nothing goes on to object storage
 (tier 2). Both are judged by what the primary has and tallykeep has not: the time of the last file alone would wake
 somebody for every idle database. A rule also fires where its figure is withdrawn although the cluster is known, since
-then nobody can say that it does not hold. `{n}` is the family's own name.
+then nobody can say that it does not hold; but a primary that cannot be asked is no stall of a tier 2 that holds all
+that tier 1 does. `{n}` is the family's own name.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ _CLUSTER = "job, instance, cluster_name"
 _EACH = f"max by ({_CLUSTER})"  # the same labels whatever fires: an alert goes on, and never starts anew
 _WAL = "klio_wal_written_total"  # there from the start, at 0
 _TIER_2 = "klio_consumer_written_total"
+_RECOVERABLE = "tallykeep_postgres_recovery_start_timestamp_seconds"
+_REFUSED = "tallykeep_postgres_retention_refused"
+_END = "tallykeep_postgres_wal_range_end_position_bytes"
 _COMPLETED = "klio_backup_latest_completion_time_seconds"
 
 
@@ -24,6 +28,9 @@ def _behind(tier: str, seconds: int, known: str) -> str:
         f'or {_EACH} ({known} unless on ({_CLUSTER}) {{n}}{{tier="{tier}"}})'
     )
 
+
+_BOTH_TIERS = f"({_WAL} and on ({_CLUSTER}) {_TIER_2})"  # without a connection to a primary there is nothing to miss
+_ALL_OF_TIER_1 = f'({_END}{{tier="2"}} >= on ({_CLUSTER}) {_END}{{tier="1"}})'
 
 RPO = (
     Alert(
@@ -36,17 +43,29 @@ RPO = (
     ),
     Alert(
         "PostgresWalNotOffloaded",
-        _behind("2", 900, _TIER_2),
+        _behind("2", 900, f"{_BOTH_TIERS} unless on ({_CLUSTER}) {_ALL_OF_TIER_1}"),
         "WAL of {{ $labels.cluster_name }} does not reach tier 2: object storage is more than 15 minutes behind, or "
         "nobody can tell. It is still arriving on tier 1 unless PostgresWalNotArriving fires as well.",
+    ),
+)
+GONE = (
+    Alert(
+        "PostgresServerGone",
+        # instances are named anew with each Pod, so a cluster is looked for under its name; where a scrape finds
+        # nobody at an address that is still there, two clusters of one name are told apart as well
+        "max by (job, cluster_name) (last_over_time({n}[1d]) and on (job, instance) (up == 0)) "
+        "or (max by (job, cluster_name) (last_over_time({n}[1d])) unless on (job, cluster_name) {n})",
+        "Nothing is heard of the tallykeep that protects {{ $labels.cluster_name }}: no WAL is received, and the slot "
+        "keeps it on the primary, whose disk may fill. This ends a day after, also where it was taken away on purpose.",
+        severity="critical",
     ),
 )
 GAPS = (
     Alert(
         "PostgresWalGap",
-        "{n} > 0",
-        "WAL is missing inside what tier {{ $labels.tier }} holds of {{ $labels.cluster_name }}: no backup from before "
-        "the gap reaches a moment after it. Take a base backup.",
+        f"{{n}} > 0 unless on ({_CLUSTER}, tier) {_RECOVERABLE}",
+        "WAL is missing inside what tier {{ $labels.tier }} holds of {{ $labels.cluster_name }}: no backup reaches "
+        "the newest moment. Take a base backup.",
         severity="critical",
     ),
 )
@@ -105,8 +124,9 @@ WAL_DAMAGED = (
 CORRUPT = (
     Alert(
         "PostgresBackupCorrupt",
-        "increase({n}[1d]) > 0",
-        "A backup on tier {{ $labels.tier }} does not say what was written: verification has found corruption.",
+        "{n} == 0",
+        "What tier {{ $labels.tier }} holds of {{ $labels.cluster_name }} is not what was written: verification has "
+        "found damage. `tallykeep postgres status` says what; this ends when all of the tier is found sound.",
         severity="critical",
         hold="0m",
     ),
@@ -157,9 +177,9 @@ DRILL_OLD = (
 RETENTION_LATEST = (
     Alert(
         "PostgresRetentionStuck",
-        "time() - {n} > 259200",
-        "Retention of tier {{ $labels.tier }} of {{ $labels.cluster_name }} has not come to its end for 3 days, and "
-        "what it should delete fills the storage: see the log, or run `tallykeep postgres retention`.",
+        f"time() - {{n}} > 259200 or ({_REFUSED} unless on ({_CLUSTER}, tier) {{n}})",
+        "Retention of tier {{ $labels.tier }} of {{ $labels.cluster_name }} has not come to its end for 3 days, or "
+        "never has, and what it should delete fills the storage: see the log, or run `tallykeep postgres retention`.",
         hold="15m",
     ),
 )

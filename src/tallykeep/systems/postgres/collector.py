@@ -43,19 +43,14 @@ class WalCollector:
         return ()
 
     async def collect(self) -> AsyncIterator[Sample]:
-        """Ask the primary, and look at the archive."""
+        """Ask the primary, and compare. Raises: SourceErrors; Unavailable; IntegrityError."""
         state = await in_thread(self._look)
         archive = Archive(self._receiver.folder, self._receiver.cipher)
         durable = await in_thread(shared, archive, *self._receiver.reached, state)
-        missing, reach = await in_thread(held_wal, archive)
         seconds = self._lag.look(self._clock.monotonic(), state.lsn, durable)
         labels = {"cluster_name": self.target}
         yield families.RPO_BYTES(self._lag.bytes, **labels, tier=TIER_1)
         yield families.RPO_SECONDS(seconds, **labels, tier=TIER_1)
-        yield families.WAL_GAPS(len(missing), **labels, tier=TIER_1)
-        if reach is not None:
-            yield families.WAL_RANGE_START(reach.start, **labels, tier=TIER_1)
-            yield families.WAL_RANGE_END(reach.end, **labels, tier=TIER_1)
         if state.retained is not None:
             yield families.SLOT_RETAINED(state.retained, **labels)
         if state.slot is not None and state.slot.safe is not None:
@@ -64,6 +59,31 @@ class WalCollector:
     def _look(self) -> slot.ServerState:
         with Connection(self._source.conninfo, timeout=self.timeout / 2) as connection:
             return slot.look(connection, self._source.slot)
+
+
+class HeldCollector:
+    """Collector of the WAL that one cluster's tier 1 holds, whether its primary is up or not."""
+
+    name = "postgres_wal_held"
+
+    def __init__(self, cluster: str, archive: Archive, interval: float = 10.0) -> None:
+        self.target = cluster
+        self.interval = interval
+        self.timeout = 30.0
+        self._archive = archive
+
+    def verdicts(self) -> Sequence[Sample]:
+        """None: what is told here are figures."""
+        return ()
+
+    async def collect(self) -> AsyncIterator[Sample]:
+        """Look at the archive. Raises: NotFound; IntegrityError."""
+        missing, reach = await in_thread(held_wal, self._archive)
+        labels = {"cluster_name": self.target, "tier": TIER_1}
+        yield families.WAL_GAPS(len(missing), **labels)
+        if reach is not None:
+            yield families.WAL_RANGE_START(reach.start, **labels)
+            yield families.WAL_RANGE_END(reach.end, **labels)
 
 
 def shared(archive: Archive, timeline: int, position: LSN, server: slot.ServerState) -> LSN:

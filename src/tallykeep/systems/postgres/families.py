@@ -71,7 +71,7 @@ WAL_WRITTEN_SIZE = Family(
 )  # fmt: skip
 WAL_WRITTEN = Family(
     "klio_wal_written_total", Kind.COUNTER, _PLAIN, _CLUSTER,
-    "WAL files written to disk (tier 1).", otel="klio.wal.written",
+    "WAL files written to disk (tier 1).", otel="klio.wal.written", alerts=alerts.GONE,
 )  # fmt: skip
 WAL_LATEST_WRITTEN_TIME = Family(
     "klio_wal_latest_written_time_seconds", Kind.GAUGE, _MOMENT, _CLUSTER,
@@ -99,7 +99,6 @@ CONSUMER_BACKUP_VERIFICATION_SUCCESS = Family(
 CONSUMER_BACKUP_VERIFICATION_FAILURE = Family(
     "klio_consumer_backup_verification_failure_total", Kind.COUNTER, _PLAIN, ("tier",),
     "Failed backup verifications (corruption detected), by tier.", otel="klio.consumer.backup_verification_failure",
-    alerts=alerts.CORRUPT,
 )  # fmt: skip
 
 # Base snapshots held.
@@ -199,12 +198,22 @@ SLOT_SAFE = Family(
 )  # fmt: skip
 WAL_VERIFIED = Family(
     "tallykeep_postgres_wal_verified_position_bytes", Kind.GAUGE, BYTES, _CLUSTER,
-    "Position in WAL (the LSN as a number) up to which every complete segment on local disk has been read back and its "
-    "records proved.",
+    "Position in WAL (the LSN as a number) up to which every complete segment on local disk has been read back, and "
+    "its records proved or found damaged (tallykeep_postgres_wal_damaged_segments). Absent before the first.",
 )  # fmt: skip
 WAL_DAMAGED = Family(
     "tallykeep_postgres_wal_damaged_segments", Kind.GAUGE, COUNT, _CLUSTER,
     "Segments on local disk that were found damaged when they were read back.", alerts=alerts.WAL_DAMAGED,
+)  # fmt: skip
+VERIFICATION_SOUND = Family(
+    "tallykeep_postgres_verification_sound", Kind.GAUGE, FLAG, _TIER,
+    "Whether the latest verification of the tier found every byte as it was written (1), or damage (0). Absent before "
+    "the first.",
+    alerts=alerts.CORRUPT,
+)  # fmt: skip
+VERIFICATION_TIME = Family(
+    "tallykeep_postgres_verification_timestamp_seconds", Kind.GAUGE, TIMESTAMP, _TIER,
+    "Unix time when the latest verification of the tier ended. Absent before the first.",
 )  # fmt: skip
 OFFLOAD_FAILED = Family(
     "tallykeep_postgres_offload_failed", Kind.GAUGE, COUNT, _CLUSTER,
@@ -283,6 +292,7 @@ RETENTION_FREED = Family(
     "tallykeep_postgres_retention_freed_bytes_total", Kind.COUNTER, BYTES, _TIER,
     "Bytes of base backups and WAL that retention has deleted.",
 )  # fmt: skip
+
 # WAL as it arrives, and what is held of it.
 
 WAL_FLUSH = Family(
@@ -309,6 +319,8 @@ FAMILIES = (
     SLOT_SAFE,
     WAL_VERIFIED,
     WAL_DAMAGED,
+    VERIFICATION_SOUND,
+    VERIFICATION_TIME,
     OFFLOAD_FAILED,
     TIER2_OWNED,
     DRILL_RESULT,

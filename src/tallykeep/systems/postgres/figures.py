@@ -55,6 +55,10 @@ class WorkCollector:
             found = entries.verified.get(tier.number, Verified())
             yield sample(families.CONSUMER_BACKUP_VERIFICATION_SUCCESS, found.successes, tier=tier.number)
             yield sample(families.CONSUMER_BACKUP_VERIFICATION_FAILURE, found.failures, tier=tier.number)
+            if found.latest:
+                labels = {"cluster_name": self._cluster.name, "tier": tier.number}
+                yield families.VERIFICATION_SOUND(found.sound, **labels)
+                yield families.VERIFICATION_TIME(found.latest, **labels)
 
     def _look(self) -> tuple[Entries, bool]:
         folder = self._cluster.folder
@@ -102,7 +106,8 @@ class WalProofCollector:
 
     async def collect(self) -> AsyncIterator[Sample]:
         """What it knows now."""
-        yield families.WAL_VERIFIED(self._verifier.lsn, cluster_name=self.target)
+        if self._verifier.verified is not None:
+            yield families.WAL_VERIFIED(self._verifier.lsn, cluster_name=self.target)
         yield families.WAL_DAMAGED(len(self._verifier.damage), cluster_name=self.target)
 
 

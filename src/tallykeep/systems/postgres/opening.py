@@ -18,7 +18,7 @@ from tallykeep.runtime.threads import in_thread
 from tallykeep.runtime.work import Collector, Parts, Service
 from tallykeep.systems.postgres.backing_up import Watching, run_backup
 from tallykeep.systems.postgres.cluster import Cluster, clusters_of, prepare
-from tallykeep.systems.postgres.collector import WalCollector
+from tallykeep.systems.postgres.collector import HeldCollector, WalCollector
 from tallykeep.systems.postgres.drilling.figures import DrillCollector
 from tallykeep.systems.postgres.drilling.service import drill_schedule
 from tallykeep.systems.postgres.due import behind_gap, last_backup
@@ -126,6 +126,7 @@ class _Protection:
         cluster, clock, every = self._cluster, self._tools.clock, self._settings.interval
         if self._receiver is not None:
             yield WalCollector(cluster.source, self._receiver, clock, every)
+        yield HeldCollector(cluster.name, cluster.archive, every)
         yield WorkCollector(cluster, clock, every, several=self._several)
         yield BaseCollector(cluster, clock, every)
         yield WalProofCollector(self._verifier, cluster.name, every)

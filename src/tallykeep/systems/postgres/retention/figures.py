@@ -35,7 +35,7 @@ def oldest_moment(backups: Iterable[BackupEntry], coverage: Coverage) -> float |
 
 
 class RetentionCollector:
-    """Collector of one tier of one cluster: the journal each time, the tier when that has changed, or after a while."""
+    """Collector of one tier of one cluster: the journal each time; the tier after news, such as a gap, or a while."""
 
     name = "postgres_retention"
 
@@ -46,7 +46,7 @@ class RetentionCollector:
         self._cluster = cluster
         self._tier = tier
         self._clock = clock
-        self._seen: Entries | None = None  # None: the tier was not looked at, or could not be
+        self._seen: tuple[Entries, int] | None = None  # None: the tier was not looked at, or could not be
         self._looked = 0.0
         self._oldest: float | None = None
 
@@ -69,11 +69,11 @@ class RetentionCollector:
             yield families.RECOVERY_START(self._oldest, **labels)
 
     async def _refresh(self, entries: Entries) -> None:
-        now = self._clock.monotonic()
-        if entries != self._seen or now - self._looked > _AGAIN:
+        now, seen = self._clock.monotonic(), (entries, len(await in_thread(self._cluster.archive.recorded_gaps)))
+        if seen != self._seen or now - self._looked > _AGAIN:
             self._seen = None
             self._oldest = await self._look()
-            self._seen, self._looked = entries, now
+            self._seen, self._looked = seen, now
 
     async def _look(self) -> float | None:
         try:
