@@ -71,14 +71,9 @@ def _here(cluster: Cluster, status: Status) -> None:
 async def _ask(cluster: Cluster, status: Status) -> None:
     """What the primary says."""
 
-    conninfo = cluster.source.conninfo
-
-    def ask() -> slot.ServerState:
-        with Connection(conninfo, timeout=_TIMEOUT) as connection:
-            return slot.look(connection, cluster.slot)
-
+    _ = cluster.source  # a connection string that is none is wrong usage, and no silence
     try:
-        state = await in_thread(ask)
+        state = await in_thread(_state, cluster)
     except TallykeepError as error:
         status.unknown.append(f"the primary does not answer: {error}")
         return
@@ -98,6 +93,11 @@ async def _ask(cluster: Cluster, status: Status) -> None:
         status.problems.append(f"the slot {cluster.slot} is lost: WAL is missing, and a new base backup is needed")
     elif not state.slot.active:
         status.problems.append("no WAL is streaming: start `tallykeep postgres server`, or see its log")
+
+
+def _state(cluster: Cluster) -> slot.ServerState:
+    with Connection(cluster.source.conninfo, timeout=_TIMEOUT) as connection:
+        return slot.look(connection, cluster.slot)
 
 
 def _system(cluster: Cluster) -> int:
@@ -141,7 +141,8 @@ async def _behind(cluster: Cluster, tier: Tier, status: Status, newest: Held | N
         return None
     timeline, end = (0, LSN(0)) if newest is None else (newest.timeline, newest.end)
     try:
-        return max(0, status.primary.lsn - await in_thread(shared, cluster.archive, timeline, end, status.primary))
+        state = await in_thread(_state, cluster)  # anew: looking at the tier may have taken long, and it has moved on
+        return max(0, state.lsn - await in_thread(shared, cluster.archive, timeline, end, state))
     except TallykeepError as error:
         status.unknown.append(f"tier {tier.number}: what would be lost with the primary cannot be told: {error}")
         return None
@@ -167,7 +168,7 @@ def _judge(status: Status, now: float) -> None:
     for tier in status.tiers:
         wrong = status.problems
         name = f"tier {tier.number}"
-        if tier.gaps:
+        if tier.gaps and (tier.newest is None or tier.newest.reach.end < tier.gaps[-1].end):
             wrong.append(f"{name}: WAL is missing: no backup from before the gap reaches a moment after it")
         if tier.behind is not None and tier.behind > BEHIND[tier.number]:
             wrong.append(f"{name}: is {format_bytes(tier.behind)} of WAL behind the primary")
