@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 
 import psycopg
+import pytest
 from tests.support.postgres_wal import give, place, primary
 
 from tallykeep.clock import SystemClock
 from tallykeep.config.model import Secret
+from tallykeep.errors import Unreachable
+from tallykeep.systems.postgres import slot
 from tallykeep.systems.postgres.cluster import open_cluster
 from tallykeep.systems.postgres.condition import Status
+from tallykeep.systems.postgres.replication import Connection
 from tallykeep.systems.postgres.settings import ClusterSettings, PostgresSettings
 from tallykeep.systems.postgres.status import status_of
 
@@ -36,6 +40,16 @@ async def test_another_cluster_and_a_standby_that_was_cut_off_leave_it_unknown(p
         status = await looked_at(tmp_path / "right", server.dsn(), system)
         assert behind(status) is None and "the standby is at" in next(status.lines(0))
         assert any("a standby to which no primary sends WAL" in each for each in status.unknown)
+
+
+def test_slots_that_are_all_taken_are_no_lost_connection(place: Path) -> None:
+    """What the server says is told, with what to raise."""
+    with primary(place, {"max_replication_slots": "1"}) as server:
+        with psycopg.connect(server.dsn(), autocommit=True) as db:
+            db.execute("SELECT pg_create_physical_replication_slot('other')")
+        full = pytest.raises(Unreachable, match=r"all replication slots are in use\. Raise max_replication_slots")
+        with Connection(server.dsn(), replication=True) as connection, full:
+            slot.create(connection, "tallykeep")
 
 
 async def looked_at(archive: Path, dsn: str, system: int) -> Status:

@@ -6,7 +6,7 @@ import pytest
 
 from tallykeep.cli.sections import sections
 from tallykeep.config.load import load
-from tallykeep.errors import ConfigError, Refused
+from tallykeep.errors import ConfigError, Refused, Unreachable
 from tallykeep.systems.postgres.opening import check_postgres
 from tallykeep.systems.postgres.replication import _unconnected
 from tallykeep.systems.postgres.settings import CRON
@@ -41,6 +41,12 @@ def test_a_refused_connection_says_what_to_look_at(said: str, advice: str) -> No
     error = _unconnected(said)
     assert isinstance(error, Refused)
     assert advice in str(error).removeprefix(said)
+
+
+def test_a_limit_of_the_server_says_what_to_raise() -> None:
+    """It is no refusal: it goes away when another gives way."""
+    error = _unconnected("FATAL: number of requested standby connections exceeds max_wal_senders (currently 1)")
+    assert isinstance(error, Unreachable) and "one more for a base backup" in str(error)
 
 
 @pytest.mark.parametrize(

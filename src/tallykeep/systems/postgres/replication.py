@@ -32,6 +32,7 @@ _PORTS = 1 << 16
 _ENCODED = "What stands in a URL is percent-encoded, in a password too: @ is %40, / is %2F, : is %3A."
 _EPOCH = 946_684_800  # 2000-01-01 as Unix time
 _REFUSALS = ("28", "42", "0A", "55", "58", "22", "0L", "0P")  # SQLSTATE classes that trying again does not mend
+_FULL = "53"  # class of what a limit of the server keeps from being done
 
 Row = tuple[str | None, ...]
 
@@ -237,6 +238,8 @@ class Connection:
         state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
         primary = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
         text = _line(primary.decode(errors="replace") if primary else result.get_error_message())
+        if state[:2] == _FULL:
+            return Unreachable(f"PostgreSQL at {self.where} has no room: {text}.{_limits(text)}")
         if not state or state[:2] not in _REFUSALS:
             return self._lost(text)
         return ServerError(f"PostgreSQL at {self.where} refused: {text}.", state)
@@ -365,10 +368,21 @@ def _unconnected(message: str) -> SourceError:
     if "certificate" in text or ("SSL" in text and "pg_hba.conf" not in text):
         return Refused(f"PostgreSQL and we do not agree on TLS: {text}. See sslmode and sslrootcert of the connection "
                        "string, and ssl in postgresql.conf.")  # fmt: skip
+    if limits := _limits(text):
+        return Unreachable(f"PostgreSQL has no room for the connection: {text}.{limits}")
     if any(word in text for word in refusals):
         return Refused(f"PostgreSQL refused the connection: {text}. The role needs REPLICATION and LOGIN, a password "
                        "that is right, and a line in pg_hba.conf.")  # fmt: skip
     return Unreachable(f"PostgreSQL cannot be reached: {text}.")
+
+
+def _limits(text: str) -> str:
+    """What to raise where a limit was reached."""
+    if "max_wal_senders" in text:
+        return " Raise max_wal_senders: one is taken for WAL, one more for a base backup; wal_level is replica."
+    if "replication slots are in use" in text:
+        return " Raise max_replication_slots, or drop a slot that nobody uses."
+    return ""
 
 
 def _line(text: str) -> str:
