@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,17 +67,15 @@ async def run_backup(
         journal, started, since = Journal(cluster.folder), clock.time(), clock.monotonic()
         name = name or format_timestamp(int(started)).replace(".000", "")
         await in_thread(journal.backups, latest_start=round(started, 3), problem="")
-        try:
-            with _tracer.span("backup", {"backup.name": name}):
+        with _tracer.span("backup", {"backup.name": name}):
+            try:
                 entry = await _backup(cluster, settings, clock, name, watching)
-                await in_thread(_succeeded, journal, clock.time(), clock.monotonic() - since)
-                await watching.done(cluster, entry)
-                with _tracer.span("backup_maintenance", {"backup.name": name, "cluster_name": cluster.name}):
-                    watching.stage("retention")
-                    await maintain(cluster, settings, clock)
-        except Exception as error:
-            await in_thread(_failed, journal, clock.time(), clock.monotonic() - since, str(error))
-            raise
+            except Exception as error:
+                await in_thread(_failed, journal, clock.time(), clock.monotonic() - since, str(error))
+                raise
+            await in_thread(_succeeded, journal, clock.time(), clock.monotonic() - since)
+            await watching.done(cluster, entry)
+            await _maintain(cluster, settings, clock, name, watching)
     return entry
 
 
@@ -96,6 +95,17 @@ async def _backup(
             watching.stage("verifying")
             await _verify(cluster, entry, clock)
     return entry
+
+
+async def _maintain(cluster: Cluster, settings: PostgresSettings, clock: Clock, name: str, watching: Watching) -> None:
+    """Retention. What goes wrong in it is logged and stands in its span; the backup is there all the same."""
+    watching.stage("retention")
+    attributes = {"backup.name": name, "cluster_name": cluster.name}
+    with suppress(TallykeepError), _tracer.span("backup_maintenance", attributes):
+        failed: list[TallykeepError] = []
+        await maintain(cluster, settings, clock, failed.append)
+        for error in failed:
+            raise error
 
 
 async def _take(
@@ -144,14 +154,16 @@ def _without_wal(cluster: Cluster, entry: BackupEntry, why: str) -> RestoreError
 
 async def _verify(cluster: Cluster, entry: BackupEntry, clock: Clock) -> None:
     """Read it back. Raises: IntegrityError with what was found wrong first; StoreErrors."""
-    from tallykeep.systems.postgres.verifying.verify import verify_backup  # numpy with it
+    from tallykeep.systems.postgres.verifying.verify import damage_of, verify_backup  # numpy with it
 
     journal, tier = Journal(cluster.folder), cluster.tier1
     await in_thread(_count, journal, "verifications")
-    verdict = await verify_backup(tier, await tier.repository(clock), entry, clock=clock)
+    read: dict[str, bool] = {}
+    verdict = await verify_backup(tier, await tier.repository(clock), entry, clock=clock, read=read)
     problem = next(iter(verdict.problems), "")
     async with writing(cluster, tier, clock) as repository:
-        await repository.commit([VerifiedEntry(entry.id, round(clock.time(), 3), verdict.sound, problem)])
+        told = VerifiedEntry(entry.id, round(clock.time(), 3), verdict.sound, problem)
+        await repository.commit([told, *damage_of(repository, read, clock)])
     if verdict.sound:
         await in_thread(journal.change, _read_back)
         return

@@ -76,8 +76,11 @@ def _packs_of(source: Repository, chunks: set[bytes]) -> list[Pack]:
 
 
 def _missing(target: Repository, packs: Sequence[Pack], chosen: Mapping[str, Pack] | None = None) -> list[Pair]:
-    """Those that no record of the target names. `chosen`: what they were called when they were sent, by hash."""
-    named, chosen = {pack.hash for pack in target.packs}, chosen or {}
+    """Those that no record of the target names, or that are damaged there.
+
+    `chosen`: what they were called when they were sent, by hash.
+    """
+    named, chosen = {pack.hash for pack in target.packs if pack.key not in target.damaged}, chosen or {}
     wanted = [(pack, chosen.get(pack.hash, pack)) for pack in packs if pack.hash not in named]
     return [Pair(pack, called._replace(key=target.unused(called.key))) for pack, called in wanted]
 

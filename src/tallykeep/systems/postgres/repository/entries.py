@@ -97,7 +97,15 @@ class RemovedEntry:
     keys: list[str]
 
 
-Entry = PacksEntry | BackupEntry | VerifiedEntry | ForgottenEntry | RecalledEntry | RemovedEntry
+@dataclass(frozen=True, slots=True)
+class DamagedEntry:
+    """Packs that verification found damaged or missing, all that are known: no later backup relies on their chunks."""
+
+    time: float  # Unix seconds
+    keys: list[str]
+
+
+Entry = PacksEntry | BackupEntry | VerifiedEntry | ForgottenEntry | RecalledEntry | RemovedEntry | DamagedEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +120,7 @@ class Record(ChainRecord[Entry]):
         "forgotten": ForgottenEntry,
         "recalled": RecalledEntry,
         "removed": RemovedEntry,
+        "damaged": DamagedEntry,
     }
 
 

@@ -106,7 +106,7 @@ class Filler:
         frames = self._repository.frames
         id = frames.id_of(chunk)
         with self._lock:
-            if id in self._repository or id in self._claimed:
+            if self._repository.has_sound(id) or id in self._claimed:
                 return id
             self._claimed.add(id)
         frame = frames.frame(id, chunk)

@@ -3,6 +3,8 @@
 The live set comes from the chain alone, never from a listing: an object that no record names does not belong to it.
 A backup that was let go stays whole until its objects are removed. A name that was removed is never given again, since
 its deletion may still be under way, from another machine or in the store itself.
+What lies in a pack that was found damaged is stored anew by the next backup that has it; where a chunk lies in two
+packs, the sound one gives it, to earlier backups as well.
 Memory: about 200 bytes for each chunk that the repository holds, 0.4 MB for a GiB.
 """
 
@@ -21,6 +23,7 @@ from tallykeep.systems.postgres.cipher import Cipher
 from tallykeep.systems.postgres.repository.chunk import Frames
 from tallykeep.systems.postgres.repository.entries import (
     BackupEntry,
+    DamagedEntry,
     Entry,
     ForgottenEntry,
     PacksEntry,
@@ -51,6 +54,7 @@ class Repository:
         self.verified: dict[str, VerifiedEntry] = {}  # the last verdict on each backup
         self.indexes: list[PacksEntry] = []
         self.unfinished: set[str] = set()  # removed, and not known to be deleted
+        self.damaged: set[str] = set()  # keys of packs that the last verification of each found damaged or missing
         self._removed: dict[str, int] = {}  # keys, and how many entries came before
         self._named: dict[str, int] = {}  # the same of indexes
         self._entries = 0
@@ -92,6 +96,11 @@ class Repository:
     def __contains__(self, id: bytes) -> bool:
         return id in self._chunks
 
+    def has_sound(self, id: bytes) -> bool:
+        """Whether a new backup may rely on the chunk: a pack holds it that was not found damaged."""
+        found = self._chunks.get(id)
+        return found is not None and not (self.damaged and self._is_damaged(found))
+
     @property
     def packs(self) -> list[Pack]:
         """Every pack that holds chunks."""
@@ -118,8 +127,8 @@ class Repository:
         return lists | {index.key for index in self.indexes} | {pack.key for pack in self.packs}
 
     def unused(self, key: str) -> str:
-        """What a new object is called that would be called `key`: another name where that was removed before."""
-        return f"{key}-{secrets.token_hex(4)}" if key in self._removed else key
+        """What a new object is called that would be called `key`: another name where that was removed or is damaged."""
+        return f"{key}-{secrets.token_hex(4)}" if key in self._removed or key in self.damaged else key
 
     def backup(self, wanted: str = "") -> BackupEntry:
         """The backup of that id or name; without one the newest. Raises: RestoreError."""
@@ -164,6 +173,9 @@ class Repository:
             self._forget(entry)
         elif isinstance(entry, RecalledEntry):
             self._recall(entry)
+        elif isinstance(entry, DamagedEntry):
+            self.damaged = set(entry.keys)
+            self._place_all()
         else:
             self._remove(entry)
 
@@ -183,6 +195,7 @@ class Repository:
         gone = set(entry.keys)
         self.unfinished = (self.unfinished | gone) if gone else set()
         self._removed |= dict.fromkeys(gone, self._entries)
+        self.damaged -= gone
         self.indexes = [index for index in self.indexes if index.key not in gone]
         self.in_grace = {id: backup for id, backup in self.in_grace.items() if backup.key not in gone}
         if any(pack is not None and pack.key in gone for pack in self._packs):
@@ -198,7 +211,13 @@ class Repository:
 
     def _place(self, pack: Pack, number: int) -> None:
         for position in range(len(pack.stored)):
-            self._chunks.setdefault(pack.id(position), number + position)
+            held = self._chunks.setdefault(pack.id(position), number + position)
+            if self.damaged and self._is_damaged(held):
+                self._chunks[pack.id(position)] = number + position
+
+    def _is_damaged(self, place: int) -> bool:
+        pack = self._packs[place >> _BITS]
+        return pack is None or pack.key in self.damaged
 
     async def _gated(self, entry: PacksEntry, gate: asyncio.Semaphore, damage: list[str] | None) -> list[Pack]:
         try:

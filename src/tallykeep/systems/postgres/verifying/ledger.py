@@ -43,6 +43,11 @@ class Ledger:
         self._base = array("q", (_NONE,)) * count
         self._more: dict[int, set[int]] = defaultdict(set)
 
+    @property
+    def damaged(self) -> set[str]:
+        """Keys of packs that are missing, or not as they were written, as a whole or in some of their chunks."""
+        return self.broken.keys() | self.hit
+
     def first(self, pack: Pack) -> int:
         """The number of a pack's first chunk."""
         return self._first[pack.key]

@@ -6,11 +6,11 @@ and one backup's list of files at a time. Nothing is locked: what a retention re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from tallykeep.clock import Clock, SystemClock
-from tallykeep.errors import IntegrityError, NotFound
+from tallykeep.errors import Conflict, IntegrityError, NotFound
 from tallykeep.runtime.threads import in_thread
 from tallykeep.storage.store import Store
 from tallykeep.systems.postgres.cluster import Cluster, Tier
@@ -18,7 +18,7 @@ from tallykeep.systems.postgres.control import Control
 from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.locks import writing
 from tallykeep.systems.postgres.lsn import LSN
-from tallykeep.systems.postgres.repository.entries import BackupEntry, VerifiedEntry
+from tallykeep.systems.postgres.repository.entries import BackupEntry, DamagedEntry, Entry, VerifiedEntry
 from tallykeep.systems.postgres.repository.files import Files
 from tallykeep.systems.postgres.repository.pack import FOLDER, Pack
 from tallykeep.systems.postgres.repository.repository import Repository
@@ -48,28 +48,41 @@ async def verify_tier(
     try:
         repository = await Repository.open(tier.base, clock, tier.cipher, damage)
     except IntegrityError as error:
-        verdicts = [Verdict(REST, tier.number, sound=False, problems=(str(error),))]
+        verdicts, run = [Verdict(REST, tier.number, sound=False, problems=(str(error),))], None
     else:
         if damage:
             await must_be_there(tier.base)
         entries = [repository.backup(id) for id in ids] or list(repository.backups.values())
         run = _Run(tier, repository, clock, patience)
         verdicts = await run.verify(entries, damage, advance, begun, everything=not ids)
-    await note(cluster, tier, verdicts, clock)
+    await note(cluster, tier, verdicts, clock, run.read if run else {})
     return verdicts
 
 
 async def verify_backup(
     tier: Tier, repository: Repository, entry: BackupEntry, advance: Advance = lambda _: None,
     *, clock: Clock = _CLOCK, begun: Callable[[int], None] = lambda _: None, patience: float = PATIENCE,
+    read: dict[str, bool] | None = None,
 ) -> Verdict:  # fmt: skip
-    """Verify one backup, and write nothing down. Raises: StoreErrors, and then nothing is known."""
-    [verdict] = await _Run(tier, repository, clock, patience).verify([entry], [], advance, begun, everything=False)
-    return verdict
+    """Verify one backup, and write nothing down; `read` gets the keys of its packs, and whether each is sound.
+
+    Raises: Conflict where it was let go of meanwhile; StoreErrors, and then nothing is known.
+    """
+    run = _Run(tier, repository, clock, patience)
+    verdicts = await run.verify([entry], [], advance, begun, everything=False)
+    if read is not None:
+        read.update(run.read)
+    if not verdicts:
+        raise Conflict(f"{repository.store.name}: the backup {entry} was let go of while it was read.")
+    return verdicts[0]
 
 
-async def note(cluster: Cluster, tier: Tier, verdicts: Sequence[Verdict], clock: Clock) -> None:
+async def note(
+    cluster: Cluster, tier: Tier, verdicts: Sequence[Verdict], clock: Clock, read: Mapping[str, bool]
+) -> None:
     """Write verdicts down, in the tier's manifest and in the journal; where tier 1 is elsewhere, nothing is.
+
+    `read`: keys of packs that were read, and whether each is sound.
 
     Raises: as locks.writing does.
     """
@@ -81,17 +94,30 @@ async def note(cluster: Cluster, tier: Tier, verdicts: Sequence[Verdict], clock:
         for verdict in verdicts if verdict.backup != REST
     ]  # fmt: skip
     try:
-        if entries:
-            await _commit(cluster, tier, entries, clock)
+        if entries or not all(read.values()):
+            await _commit(cluster, tier, entries, clock, read)
     except (IntegrityError, NotFound):  # of an index: nothing is written to a repository that does not open
         if not problem:
             raise
     await in_thread(Journal(cluster.folder).verified, tier.number, now, problem)
 
 
-async def _commit(cluster: Cluster, tier: Tier, entries: Sequence[VerifiedEntry], clock: Clock) -> None:
+async def _commit(
+    cluster: Cluster, tier: Tier, entries: Sequence[VerifiedEntry], clock: Clock, read: Mapping[str, bool]
+) -> None:
     async with writing(cluster, tier, clock) as repository:
-        await repository.commit([entry for entry in entries if entry.backup in repository.backups])
+        told = [entry for entry in entries if entry.backup in repository.backups]
+        await repository.commit([*told, *damage_of(repository, read, clock)])
+
+
+def damage_of(repository: Repository, read: Mapping[str, bool], clock: Clock) -> list[Entry]:
+    """What is to be committed of damaged packs: nothing where nothing is new.
+
+    `read`: keys of packs that were read, and whether each is sound.
+    """
+    damaged = {key for key in repository.damaged if not read.get(key)}
+    damaged |= {pack.key for pack in repository.packs if not read.get(pack.key, True)}
+    return [] if damaged == repository.damaged else [DamagedEntry(round(clock.time(), 3), sorted(damaged))]
 
 
 @dataclass(slots=True)
@@ -102,6 +128,7 @@ class _Run:
     repository: Repository
     clock: Clock
     patience: float
+    read: dict[str, bool] = field(default_factory=dict)  # keys of packs, and whether each is sound
 
     async def verify(
         self, entries: Sequence[BackupEntry], damage: Sequence[str], advance: Advance,
@@ -115,6 +142,7 @@ class _Run:
             controls[entry.id] = await self._note_pages(entry, ledger)
         begun(sum(pack.size for pack in packs))
         await read_packs(ledger, advance)
+        self.read = {pack.key: pack.key not in ledger.damaged for pack in packs}
         wal, rest, broken = WalProof(self.tier.wal, self.clock, self.patience), Problems(), set[str]()
         verdicts = [await self._judge(entry, controls[entry.id], ledger, wal, damage, broken) for entry in entries]
         if everything:
