@@ -47,6 +47,7 @@ from tallykeep.systems.postgres.offload.partial import copy_partial
 from tallykeep.systems.postgres.offload.standing import Standing
 from tallykeep.systems.postgres.offload.work import Worker
 from tallykeep.systems.postgres.repository.entries import ForgottenEntry, RemovedEntry
+from tallykeep.systems.postgres.retention.wal import Floor, needless_wal
 from tallykeep.systems.postgres.settings import PostgresSettings
 from tallykeep.systems.postgres.slot import ServerState
 from tallykeep.systems.postgres.wal_source import history_key
@@ -181,6 +182,24 @@ async def test_deletion_follows_what_is_uploaded_without_a_hole(tmp_path: Path) 
     assert [stored.segment for stored in rest] == [segment(2), segment(3)]
     write(cluster, 1)  # an archive goes on after its WAL was deleted
     assert await cluster.tier1.wal.read(segment(5)) == wal(segment(5).start, MIB)
+
+
+async def test_a_copy_elsewhere_below_wal_is_no_segment(tmp_path: Path) -> None:
+    """What somebody has put into a folder of its own does not count as held, nor as WAL that can be restored."""
+    settings = postgres_settings(tmp_path)
+    cluster = await opened(settings)
+    write(cluster, 3.5)
+    await claim(cluster, tier2(cluster), CLOCK)
+    for number in range(3):
+        data = (cluster.folder / key_of(number)).read_bytes()
+        await tier2(cluster).root.create(f"wal/old/{key_of(number)}", data)
+    await tier2(cluster).root.create("wal/old/00000002.history", b"")
+    assert await deletable(cluster, LSN(FIRST + 3 * MIB)) == [] and await tier2(cluster).wal.segments() == []
+    standing = await now(cluster, settings)
+    assert standing.remote is not None and not standing.remote.timelines
+    assert await holds(cluster, 0, 1, 2)
+    going = await needless_wal(cluster, tier2(cluster), Floor(LSN(FIRST + 3 * MIB), 1))
+    assert sorted(going.keys) == [key_of(number) for number in range(3)]
 
 
 async def test_deletion_without_a_tier_2(tmp_path: Path) -> None:

@@ -129,7 +129,11 @@ class RemoteWal:
         async for page in self.store.list(_FOLDER):
             for each in page:
                 held = _held(each.key.rpartition("/")[2], each.size, identity.segment_size)
-                if held is not None and (held.segment not in found or found[held.segment].end < held.end):
+                if (
+                    held is not None
+                    and lies_right(each.key, held.segment)
+                    and (held.segment not in found or found[held.segment].end < held.end)
+                ):
                     found[held.segment] = held
         return [found[segment] for segment in sorted(found)]
 
@@ -206,6 +210,11 @@ def segment_key(segment: Segment) -> str:
 def part_key(segment: Segment, held: int) -> str:
     """What the first `held` bytes of a segment are called in tier 2."""
     return f"{segment_key(segment)}.{held:010d}.part"
+
+
+def lies_right(key: str, segment: Segment) -> bool:
+    """Whether an object that is called as a segment, or a part of it, lies where that is looked for."""
+    return key.startswith(segment_key(segment))
 
 
 def history_key(timeline: int) -> str:

@@ -17,7 +17,7 @@ from tallykeep.storage.store import Store
 from tallykeep.systems.postgres.archive import WAL_FOLDER, Stored
 from tallykeep.systems.postgres.lsn import LSN, Segment, history_timeline, is_segment_name
 from tallykeep.systems.postgres.repository.repository import Repository
-from tallykeep.systems.postgres.wal_source import HeldSegment
+from tallykeep.systems.postgres.wal_source import HeldSegment, history_key, lies_right
 
 _PART = re.compile(r"([0-9A-F]{24})\.(\d{4,})\.part")
 
@@ -54,12 +54,17 @@ async def listed(store: Store, segment_size: int) -> RemoteHeld:
     async for page in store.list(f"{WAL_FOLDER}/"):
         for each in page:
             name = each.key.rpartition("/")[2]
-            if is_segment_name(name):
-                found.segments[Segment.parse(name, segment_size)] = each.size
-                found.latest = max(found.latest, each.modified)
-            elif (part := _PART.fullmatch(name)) is not None:
-                found.parts[Segment.parse(part[1], segment_size)][int(part[2])] = each.key
-            elif (timeline := history_timeline(name)) is not None:
+            part = _PART.fullmatch(name)
+            if is_segment_name(name) or part is not None:
+                segment = Segment.parse(name[:24], segment_size)
+                if not lies_right(each.key, segment):
+                    continue
+                if part is not None:
+                    found.parts[segment][int(part[2])] = each.key
+                else:
+                    found.segments[segment] = each.size
+                    found.latest = max(found.latest, each.modified)
+            elif (timeline := history_timeline(name)) is not None and each.key == history_key(timeline):
                 found.timelines.add(timeline)
     return found
 

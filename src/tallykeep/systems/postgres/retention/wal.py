@@ -23,6 +23,7 @@ from tallykeep.systems.postgres.lsn import LSN, Segment
 from tallykeep.systems.postgres.offload import deleting
 from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.retention.collecting import delete_all
+from tallykeep.systems.postgres.wal_source import lies_right
 
 _FILE = re.compile(r"([0-9A-F]{24})(\.\d{4,}\.part)?")
 
@@ -83,7 +84,7 @@ def _remote(listed: Iterable[ObjectInfo], floor: Floor, segment_size: int) -> Ne
     for each in listed:
         name = _FILE.fullmatch(each.key.rpartition("/")[2])
         segment = Segment.parse(name[1], segment_size) if name else None
-        if segment is not None and not floor.spares(segment):
+        if segment is not None and lies_right(each.key, segment) and not floor.spares(segment):
             keys.append(each.key)
             segments.add(segment)
             size += each.size
