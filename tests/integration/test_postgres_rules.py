@@ -15,8 +15,8 @@ from tallykeep.systems.postgres.families import FAMILIES
 pytestmark = pytest.mark.server
 
 STEP = 4  # minutes between two samples, and two evaluations
-LAST = 30  # the sample at which is looked: after two hours
-CHANGE = 5  # the sample from which on something is away
+LAST = 15  # the sample at which is looked: after an hour
+CHANGE = 4  # the sample from which on something is away
 ALWAYS = f"x{LAST}"
 TARGET = 'job="tallykeep",instance="a:9090"'
 CLUSTER = f'{{{TARGET},cluster_name="main"}}'
@@ -116,7 +116,7 @@ STATES: Mapping[str, tuple[Figures, set[str]]] = {
     "a backup succeeded after one that failed": ({f"{FAILED}{PLAIN}": constant(80)}, set()),
     "no backup": ({f"klio_base_snapshots{SOURCE}": constant(0)}, {"PostgresNoBackup"}),
     "an old backup": ({f"klio_base_latest_snapshot_age_seconds{SOURCE}": "172900+240" + ALWAYS}, {"PostgresBackupOld"}),
-    "verification found damage, hours ago": ({f"{SOUND}{TIER_2}": constant(0)}, {"PostgresBackupCorrupt"}),
+    "verification found damage, a while ago": ({f"{SOUND}{TIER_2}": constant(0)}, {"PostgresBackupCorrupt"}),
     "never verified": ({f"{SOUND}{TIER_1}": NOTHING, f"{SOUND}{TIER_2}": NOTHING}, set()),
     "WAL is damaged": ({f"tallykeep_postgres_wal_damaged_segments{CLUSTER}": constant(1)}, {"PostgresWalDamaged"}),
     "copies were given up": ({f"tallykeep_postgres_offload_failed{CLUSTER}": constant(2)}, {"PostgresOffloadFailed"}),

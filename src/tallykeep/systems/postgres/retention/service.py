@@ -7,7 +7,7 @@ alert say so.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tallykeep.clock import Clock
 from tallykeep.errors import TallykeepError
@@ -36,14 +36,19 @@ async def retain(
     return plan
 
 
-async def maintain(cluster: Cluster, settings: PostgresSettings, clock: Clock) -> Sequence[RetentionPlan]:
-    """The same for every tier, with nobody to say yes; what was done. Errors are logged, and the other tier is done."""
+async def maintain(
+    cluster: Cluster, settings: PostgresSettings, clock: Clock,
+    failed: Callable[[TallykeepError], None] = lambda _: None,
+) -> Sequence[RetentionPlan]:  # fmt: skip
+    """The same for every tier, with nobody to say yes; what was done. Errors are logged and told to `failed`, and the
+    other tier is done."""
     done = []
     for tier in cluster.tiers:
         try:
             plan = await retain(cluster, tier, settings, clock)
         except TallykeepError as error:
             _log.error("%s: retention of tier %s: %s", cluster.name, tier.number, error)
+            failed(error)
             continue
         done.append(plan)
         if not plan.idle:
