@@ -20,11 +20,11 @@ from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.basebackup.putting import Advance, Owner, put, unfinished
 from tallykeep.systems.postgres.cluster import Cluster
 from tallykeep.systems.postgres.coverage import Range, ranges
-from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.repository.repository import Repository
-from tallykeep.systems.postgres.restoring import points, recovery
-from tallykeep.systems.postgres.restoring.choosing import Choice, choose
+from tallykeep.systems.postgres.restoring import recovery
+from tallykeep.systems.postgres.restoring.aiming import aim
+from tallykeep.systems.postgres.restoring.choosing import Choice
 from tallykeep.systems.postgres.restoring.gathering import Gathered, gather
 from tallykeep.systems.postgres.restoring.getwal import Planned
 from tallykeep.systems.postgres.restoring.recovery import Recovery
@@ -71,7 +71,7 @@ async def plan(cluster: Cluster, request: RestoreRequest, clock: Clock) -> Plan:
     await in_thread(_check_target, request)
     found = await gather(cluster, request.tiers, clock)
     request = await _begun(found, request)
-    choice, more = await _chosen(found, request)
+    choice, more = await aim(found, request)
     entry = choice.candidate.entry
     await _check_identity(found, entry)
     most = MOST if request.time is not None or request.lsn is not None else 1  # else it is only told
@@ -142,27 +142,6 @@ async def _begun(found: Gathered, request: RestoreRequest) -> RestoreRequest:
         return request
     found.notes.append(f"{request.target} holds an unfinished restore of the backup {begun}, which is gone on with")
     return replace(request, backup=begun)
-
-
-async def _chosen(found: Gathered, request: RestoreRequest) -> tuple[Choice, Sequence[str]]:
-    """What to begin with, and what is to be said of it: for a restore point that is looked for in WAL."""
-    choice = choose(found.holdings, request)
-    if not request.name or request.backup:
-        return choice, ()
-    first = min(LSN.parse(each.entry.stop_lsn) for each in found.holdings.candidates)
-    line = Range(first, ranges(found.holdings.held, choice.history)[-1].end)
-    try:
-        point = await points.newest(found.wal, found.segments, choice.history, line, request.name)
-    except NotFound as error:
-        raise RestoreError(f"{error} With --backup recovery itself looks for it.") from None
-    choice = choose(found.holdings, replace(request, name="", lsn=point))
-    stretch = Range(choice.candidate.stop, LSN(point + 1))
-    earlier = await points.every(found.wal, found.segments, choice.history, stretch, request.name)
-    choice = choice._replace(reason=f"the newest backup that had ended before the {request.goal}, at {earlier[0]}")
-    twice = (
-        f"{request.goal} is there {len(earlier)} times behind this backup: recovery ends at the first, at {earlier[0]}"
-    )
-    return choice, [twice] if len(earlier) > 1 else []
 
 
 async def _check_identity(found: Gathered, entry: BackupEntry) -> None:
