@@ -169,6 +169,7 @@ class PostgresServer:
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
             "port": str(self.port),
+            "dynamic_shared_memory_type": "mmap",  # in the data folder: nothing of a killed server stays elsewhere
             **self._settings,
         }
         chosen = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
