@@ -45,6 +45,8 @@ async def test_another_cluster_and_a_standby_that_was_cut_off_leave_it_unknown(p
 def test_slots_that_are_all_taken_are_no_lost_connection(place: Path) -> None:
     """What the server says is told, with what to raise."""
     with primary(place, {"max_replication_slots": "1"}) as server:
+        with Connection(f"{server.dsn()}?client_encoding=LATIN1") as connection:
+            assert connection.execute("SELECT U&'\\00E4'")[0][0] == "\udce4", "no text of a server is an accident"
         with psycopg.connect(server.dsn(), autocommit=True) as db:
             db.execute("SELECT pg_create_physical_replication_slot('other')")
         full = pytest.raises(Unreachable, match=r"all replication slots are in use\. Raise max_replication_slots")

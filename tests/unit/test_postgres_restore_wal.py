@@ -11,8 +11,10 @@ import pytest
 
 from tallykeep.clock import SystemClock
 from tallykeep.errors import IntegrityError, Malformed, NotFound, Unavailable
-from tallykeep.systems.postgres.archive import Archive
+from tallykeep.systems.postgres.archive import Archive, Identity
+from tallykeep.systems.postgres.archiver import Archiver
 from tallykeep.systems.postgres.blocks import Encoder, Header
+from tallykeep.systems.postgres.cipher import Cipher
 from tallykeep.systems.postgres.lsn import LSN, Segment
 from tallykeep.systems.postgres.restoring.getwal import Planned, get_wal, place
 from tallykeep.systems.postgres.restoring.spool import Feeder, Spool
@@ -152,3 +154,17 @@ async def test_what_is_due_follows_the_line_of_timelines(tmp_path: Path) -> None
     for segment in due:
         with pytest.raises(Unavailable, match="was held when the restore was planned"):
             await get_wal(wal, segment.name, tmp_path / "out", planned)
+
+
+async def test_a_history_in_another_encoding_is_given_back_as_it_is(tmp_path: Path) -> None:
+    """Its reason holds the name of a restore point, in the encoding of the database that it was made in."""
+    raw = b'1\t0/5000\tat restore point "vor\x0b \xe4\xf6"\n\n2\t0/6000\tno recovery target specified\n'
+    for cipher in (None, Cipher.from_key(bytes(32))):
+        archiver = Archiver(folder := tmp_path / str(cipher is None), cipher)
+        archiver.claim(Identity(7, SIZE))
+        archiver.put_history(3, raw.decode(errors="surrogateescape"))
+        archiver.close()
+        source = LocalWal(Archive(folder, cipher))
+        assert await get_wal(TieredWal([source]), "00000003.history", tmp_path / "out") is not None
+        assert (tmp_path / "out").read_bytes() == raw
+        assert [fork.timeline for fork in source.archive.history(3).forks] == [1, 2]

@@ -29,6 +29,7 @@ from tallykeep.systems.postgres.lsn import LSN, History, Segment, history_name, 
 WAL_FOLDER = "wal"
 IDENTITY, GAPS = "identity.json", "gaps.jsonl"
 _PART = re.compile(r"([0-9A-F]{24})\.(\d{4,})\.part")
+_FORK = re.compile(r"^\s*\d+\s+[0-9A-F]+/[0-9A-F]+", re.MULTILINE)  # what a history file has a line of
 
 
 class Identity(NamedTuple):
@@ -237,9 +238,7 @@ def part_name(segment: Segment, number: int) -> str:
 
 def history_text(data: bytes, name: str, cipher: Cipher | None, shown: str) -> str:
     """A history file as PostgreSQL wrote it, of what a tier holds. Raises: IntegrityError."""
-    try:
-        return (cipher.open(data, name.encode(), shown) if cipher else data).decode()
-    except UnicodeDecodeError:
-        raise IntegrityError(
-            f"{shown}: is no history file: it needs a key, and none is given, or it is damaged."
-        ) from None
+    text = (cipher.open(data, name.encode(), shown) if cipher else data).decode(errors="surrogateescape")
+    if not _FORK.search(text):
+        raise IntegrityError(f"{shown}: is no history file: it needs a key, and none is given, or it is damaged.")
+    return text

@@ -29,7 +29,7 @@ from tallykeep.systems.postgres.archive import (
 )
 from tallykeep.systems.postgres.cipher import Cipher
 from tallykeep.systems.postgres.coverage import Gap
-from tallykeep.systems.postgres.lsn import LSN, Segment, history_name
+from tallykeep.systems.postgres.lsn import LSN, Segment, history_bytes, history_name
 from tallykeep.systems.postgres.pages import PageCheck
 from tallykeep.systems.postgres.part import Part, sync_folder, unavailable, write_file
 
@@ -151,10 +151,10 @@ class Archiver:
 
     def put_history(self, timeline: int, text: str) -> None:
         """Keep a history file. Raises: Unavailable."""
-        name, cipher = history_name(timeline), self.archive.cipher
+        name, cipher, data = history_name(timeline), self.archive.cipher, history_bytes(text)
         path = self.archive.wal / name
         if not path.exists():
-            write_file(path, cipher.seal(text.encode(), name.encode()) if cipher else text.encode())
+            write_file(path, cipher.seal(data, name.encode()) if cipher else data)
 
     def record(self, gap: Gap) -> None:
         """Write down what was lost. Raises: Unavailable."""

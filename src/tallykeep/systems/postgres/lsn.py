@@ -87,7 +87,7 @@ class History:
     def parse(cls, timeline: int, text: str) -> History:
         """Of a history file. Raises: Malformed."""
         forks: list[Fork] = []
-        for line in text.splitlines():
+        for line in text.split("\n"):
             words = line.split("#")[0].split()
             if not words:
                 continue
@@ -108,6 +108,11 @@ class History:
 def history_name(timeline: int) -> str:
     """The name of a timeline's history file."""
     return f"{timeline:08X}.history"
+
+
+def history_bytes(text: str) -> bytes:
+    """A history file as PostgreSQL has it: the reason of a fork is in the encoding of a database."""
+    return text.encode(errors="surrogateescape")
 
 
 def history_timeline(name: str) -> int | None:

@@ -348,9 +348,10 @@ def _message(data: memoryview) -> Arrived | Keepalive:
 
 
 def _rows(result: pq.abc.PGresult) -> list[Row]:
+    """As text; a server whose encoding is not UTF-8 has bytes that are none, which are kept."""
     return [
         tuple(
-            None if (value := result.get_value(row, column)) is None else value.decode()
+            None if (value := result.get_value(row, column)) is None else value.decode(errors="surrogateescape")
             for column in range(result.nfields)
         )
         for row in range(result.ntuples)

@@ -103,7 +103,7 @@ def finish(files: Files, places: Places, *, begun: bool) -> None:
 def _finish(files: Files, places: Places, begun: bool) -> None:
     if places.moved:
         lines = [f"{oid} {_escaped(place)}\n" for oid, place in places.tablespaces.items()]
-        (places.folder / _MAP).write_text("".join(lines))
+        (places.folder / _MAP).write_bytes(os.fsencode("".join(lines)))
     for file in files.files:
         path = Path(places.path(file))
         if file.kind == "link":

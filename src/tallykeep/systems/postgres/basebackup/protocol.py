@@ -174,4 +174,4 @@ def _modern(message: memoryview) -> Message | None:
 
 
 def _text(result: pq.abc.PGresult, row: int, column: int) -> str:
-    return (result.get_value(row, column) or b"").decode()
+    return (result.get_value(row, column) or b"").decode(errors="surrogateescape")

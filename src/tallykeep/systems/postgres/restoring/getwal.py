@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tallykeep.errors import Malformed, NotFound, Unavailable
 from tallykeep.runtime.threads import in_thread
-from tallykeep.systems.postgres.lsn import LSN, Segment, history_timeline, is_segment_name
+from tallykeep.systems.postgres.lsn import LSN, Segment, history_bytes, history_timeline, is_segment_name
 from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
 from tallykeep.systems.postgres.wal_source import history_of
 
@@ -63,7 +63,7 @@ async def get_wal(wal: TieredWal, name: str, path: Path, planned: Planned | None
         timeline = history_timeline(name)
         if timeline is None:
             return None  # PostgreSQL may ask for what was never streamed, such as a backup history file
-        await in_thread(place, (await wal.history_text(timeline)).encode(), path)
+        await in_thread(place, history_bytes(await wal.history_text(timeline)), path)
         return Given(None, True)
     except NotFound:
         return None

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tallykeep.errors import NotFound, TallykeepError
 from tallykeep.runtime.threads import in_thread
-from tallykeep.systems.postgres.lsn import Segment, history_timeline, is_segment_name
+from tallykeep.systems.postgres.lsn import Segment, history_bytes, history_timeline, is_segment_name
 from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
 from tallykeep.systems.postgres.throwaway.claim import Claim
 from tallykeep.systems.postgres.throwaway.configuration import Source
@@ -145,7 +145,7 @@ class Feeder:
             if timeline is not None and self._claim.history.knows(timeline) and timeline > 1:
                 raise  # it was there before
             return False
-        path = await in_thread(self._write, f"{name}.new", text.encode())
+        path = await in_thread(self._write, f"{name}.new", history_bytes(text))
         await in_thread(os.rename, path, self._scratch.wal / name)
         return True
 
