@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +45,7 @@ from tallykeep.systems.postgres.offload.items import BACKUP, WAL, Item, Letter
 from tallykeep.systems.postgres.offload.offload import offload_now
 from tallykeep.systems.postgres.offload.ownership import claim, take_over
 from tallykeep.systems.postgres.offload.partial import copy_partial
+from tallykeep.systems.postgres.offload.reconciling import Reconciler
 from tallykeep.systems.postgres.offload.standing import Standing
 from tallykeep.systems.postgres.offload.work import Worker
 from tallykeep.systems.postgres.repository.entries import ForgottenEntry, RemovedEntry
@@ -506,6 +508,24 @@ async def test_a_pack_that_tier_2_has_removed_comes_back_under_another_name(tmp_
     repository = await tier2(cluster).repository(CLOCK)
     assert await contents_of(repository, second) == [b"shared" * 1000]
     assert list(repository.backups) == [second.id]
+
+
+async def test_a_tier_2_that_was_emptied_is_filled_again(tmp_path: Path) -> None:
+    """A bucket is emptied, or another put in its place, under a running server: base backups come again as well."""
+    settings = postgres_settings(tmp_path)
+    cluster = await opened(settings)
+    write(cluster, 2.5)
+    entry = await back_up(cluster, "aa" * 16, [b"a" * 5000])
+    standing = Standing(cluster, tier2(cluster))
+    reconciler = Reconciler(standing, Worker([standing], Book(), CLOCK, 2), None, 600, CLOCK, 2)
+    for _ in range(2):
+        await reconciler.compare()
+    shutil.rmtree(tmp_path / "tier2" / "main")
+    (tmp_path / "tier2" / "main" / "base").mkdir(parents=True)
+    await reconciler.compare()
+    assert await holds(cluster, 0, 1)
+    repository = await tier2(cluster).repository(CLOCK)
+    assert await contents_of(repository, entry) == [b"a" * 5000]
 
 
 async def test_what_tier_1_has_let_go_of_is_dropped(tmp_path: Path) -> None:

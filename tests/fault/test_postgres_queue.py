@@ -51,7 +51,7 @@ from tallykeep.systems.postgres.offload.dead_letters import announce, list_faile
 from tallykeep.systems.postgres.offload.items import WAL, Item, Letter
 from tallykeep.systems.postgres.offload.jetstream import connected
 from tallykeep.systems.postgres.offload.nats_server import MISSING, PROGRAM, NatsServer
-from tallykeep.systems.postgres.offload.offload import Offload
+from tallykeep.systems.postgres.offload.offload import Offload, offload_now
 from tallykeep.systems.postgres.offload.reconciling import Reconciler
 from tallykeep.systems.postgres.settings import ClusterSettings, PostgresSettings
 
@@ -163,6 +163,45 @@ async def test_a_queue_that_brings_nothing_forward_is_gone_around(tmp_path: Path
         assert (await queue.states())[0].messages == 3
         await reconciler.compare()
         assert await holds(cluster, 0, 1, 2)
+
+
+async def test_a_queue_that_is_full_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that takes no more is worked on all the same, over one connection; what it did not take is copied."""
+    settings = postgres_settings(tmp_path, queue=replace(QUICK, retry_after=60.0, retry_at_most=60.0))
+    cluster = await opened(settings)
+    monkeypatch.setattr(jetstream, "_MOST", 2)
+    write(cluster, 0.5)
+    async with running(cluster, settings) as offload:
+        await queued(offload)
+        await seen(offload)
+        queue, standing = offload.queue.queue, offload.standings["main"]
+        (tmp_path / "tier2/main/wal").write_text("in the way")
+        await receive(cluster, offload, 2)
+        await until(lambda: len(standing._said) == 2)
+        (tmp_path / "tier2/main/wal").unlink()
+        await receive(cluster, offload, 4)
+        await arrived(cluster, 2, 3, 4, 5)
+        assert offload.queue.queue is queue
+
+
+async def test_a_stream_that_is_deleted_is_made_again(tmp_path: Path) -> None:
+    """Somebody deletes streams and consumers under a running server: what comes then arrives."""
+    settings = postgres_settings(tmp_path)
+    cluster = await opened(settings)
+    write(cluster, 0.5)
+    async with running(cluster, settings) as offload:
+        await queued(offload)
+        await seen(offload)
+        queue = offload.queue.queue
+        assert queue is not None
+        for name in queue.streams:
+            await queue._stream.delete_stream(name)
+        await receive(cluster, offload, 3)
+        await arrived(cluster, 0, 1, 2)
+        await until(lambda: offload.queue.queue not in (None, queue))
+        await receive(cluster, offload, 1)
+        await arrived(cluster, 3)
+        assert [state.messages for state in await queue_states(settings)] == [0] * 4
 
 
 async def test_duplicates_do_no_harm(tmp_path: Path) -> None:
@@ -448,6 +487,31 @@ async def test_what_has_failed_heals_with_the_next_comparison(
             await arrived(cluster, 0)
             await until(lambda: not offload.standings["main"].failed)
             await failed(settings, 0)
+
+
+async def test_no_dead_letter_is_left_of_what_arrived_without_the_queue(
+    tmp_path: Path, seaweedfs: SeaweedFS, bucket: str
+) -> None:
+    """What a comparison copies by itself, or finds there, has failed no more: not in the queue, not after a restart."""
+    settings = postgres_settings(tmp_path)
+    with FaultProxy(seaweedfs.endpoint) as proxy:
+        cluster = await opened(settings, impatient(seaweedfs, bucket, proxy.endpoint))
+        write(cluster, 0.5)
+        async with running(cluster, settings) as offload:
+            await queued(offload)
+            await seen(offload)
+            proxy.faults.append(Fault(writing, times=0, status=403, code="AccessDenied"))
+            await receive(cluster, offload, 1)
+            await failed(settings, 1)
+        proxy.faults.clear()
+        await offload_now(cluster, settings, Book(), CLOCK)
+        assert await holds(cluster, 0) and len(offload.standings["main"].failed) == 1
+        async with running(cluster, settings) as offload:
+            await seen(offload)
+            await queued(offload)
+            offload.reconcilers["main"].wake()
+            await failed(settings, 0)
+            await until(lambda: not offload.standings["main"].failed)
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])

@@ -22,7 +22,7 @@ from tallykeep.runtime.threads import in_thread
 from tallykeep.runtime.tracing import carrier
 from tallykeep.systems.postgres.offload.address import Address
 from tallykeep.systems.postgres.offload.items import BACKUP, WAL, Item, Kind, Letter
-from tallykeep.systems.postgres.offload.jetstream import ACK_WAIT, Delivery, Queue, connected
+from tallykeep.systems.postgres.offload.jetstream import ACK_WAIT, Delivery, NotTaken, Queue, connected
 from tallykeep.systems.postgres.offload.work import NotOurs, Worker
 from tallykeep.systems.postgres.settings import QueueSettings
 
@@ -98,6 +98,12 @@ class QueueService:
             return False
         return True
 
+    async def forget(self, item: Item) -> None:
+        """Remove the dead letter of an item; where the queue is down it is left to a later comparison."""
+        if self.queue is not None:
+            with suppress(Unreachable):
+                await self.queue.forget(item)
+
     # --- hints
 
     def _hinted(self, letter: Letter, heard: Callable[[], None]) -> None:
@@ -120,6 +126,8 @@ class QueueService:
             letter = await self._hints.get()
             try:
                 await queue.put(letter, _id(letter.item))
+            except NotTaken:  # it is full, and work goes on
+                self.unheard()
             except Unreachable:
                 self.unheard()
                 raise
@@ -211,8 +219,12 @@ class QueueService:
         given_up = attempt >= most or isinstance(error, IntegrityError)
         self._worker.standings[item.cluster].troubled(item, str(error), given_up=given_up)
         if given_up:
-            await queue.bury(letter._replace(problem=str(error), attempts=attempt))
-            await delivery.done()
+            try:
+                await queue.bury(letter._replace(problem=str(error), attempts=attempt))
+            except NotTaken:  # no room for dead letters: it stays what it is
+                await delivery.again(settings.retry_at_most)
+            else:
+                await delivery.done()
         else:
             await delivery.again(min(settings.retry_after * 2.0 ** (attempt - 1), settings.retry_at_most))
 

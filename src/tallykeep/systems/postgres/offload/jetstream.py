@@ -106,13 +106,13 @@ class Queue:
     async def put(self, letter: Letter, id: str) -> bool:
         """Queue an item; False where it waits there already. A message of the same `id` is taken once in 2 minutes.
 
-        Raises: Unreachable, also where the queue is full.
+        Raises: NotTaken where the queue is full, or has no room on its disk; Unreachable.
         """
         kind = letter.item.kind
         headers, subject = {"Nats-Msg-Id": id}, f"{self._name(kind)}.{letter.item.subject}"
         try:
             await _told(self._stream.publish(subject, letter.encode(), stream=self._name(kind), headers=headers))
-        except _Answered as error:
+        except NotTaken as error:
             if _THERE_ALREADY in str(error):
                 return False
             raise
@@ -179,7 +179,7 @@ class Queue:
         for kind in KINDS:
             try:
                 await _told(self._stream.delete_consumer(self._name(kind), _CONSUMER))
-            except _Answered as error:
+            except NotTaken as error:
                 if not error.missing:
                     raise
 
@@ -192,7 +192,7 @@ class Queue:
     async def _make(self, config: api.StreamConfig) -> None:
         try:
             await _told(self._stream.add_stream(config))
-        except _Answered as error:
+        except NotTaken as error:
             if error.number != _OTHER_CONFIG:
                 raise
             await _told(self._stream.update_stream(config))
@@ -209,7 +209,7 @@ class Queue:
         name = self._failed(kind)
         try:
             return await _told(self._stream.get_msg(name, seq=number, subject=f"{name}.>", next=True))
-        except _Answered as error:
+        except NotTaken as error:
             if error.missing:
                 return None
             raise
@@ -254,8 +254,8 @@ async def connected(address: Address, prefix: str, replicas: int = 1) -> AsyncIt
         await (Queue(client, prefix, lost) if queue is None else queue).close()
 
 
-class _Answered(Unreachable):
-    """The server answered with an error."""
+class NotTaken(Unreachable):
+    """The server answered with an error: the connection is as good as before."""
 
     def __init__(self, error: nats.js.errors.APIError) -> None:
         super().__init__(f"The queue answered: {error.description or error.code}; nothing was queued.")
@@ -276,7 +276,7 @@ async def _told(asked: Awaitable[T], where: str = "", *, nothing: bool = False) 
     except nats.errors.AuthorizationError:
         raise _not_let_in(at) from None
     except nats.js.errors.APIError as error:
-        raise _Answered(error) from None
+        raise NotTaken(error) from None
     except nats.js.errors.NoStreamResponseError:
         raise Unreachable(f"The queue{at} has no JetStream, or no leader for its stream now.") from None
     except nats.errors.NoServersError:

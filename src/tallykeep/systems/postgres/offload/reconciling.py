@@ -17,6 +17,7 @@ from tallykeep.clock import Clock
 from tallykeep.errors import ConfigError, IntegrityError, NotFound, Refused, TallykeepError
 from tallykeep.runtime.backoff import Backoff
 from tallykeep.runtime.threads import in_thread
+from tallykeep.storage.store import Store
 from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.locks import BACKUP as BACKUP_LOCK
 from tallykeep.systems.postgres.locks import is_held
@@ -98,7 +99,10 @@ class Reconciler:
             standing.refused()
             raise
         self._take_over = False
+        failed = set(standing.failed)
         missing = await self._missing()
+        for item in failed.difference(missing):
+            await self._settled(item)
         await self._see_to(missing)
         self._before, self._copied = set(missing), standing.copied
         return True
@@ -138,6 +142,8 @@ class Reconciler:
     async def _backups(self) -> BackupsHeld:
         """What the manifests of both tiers say, read on from where they were read to."""
         cluster, tier = self._standing.cluster, self._standing.tier
+        if self._chains is not None and not await _goes_on(self._chains[1], tier.base):
+            self._chains = None
         if self._chains is None:
             here = await RepositoryChain.open(cluster.tier1.base, self._clock)
             self._chains = here, await RepositoryChain.open(tier.base, self._clock)
@@ -187,10 +193,19 @@ class Reconciler:
                 raise ended
 
     async def _one(self, item: Item) -> None:
+        failed = item in self._standing.failed
         try:
             await self._worker.do(item)
+            if failed:
+                await self._settled(item)
         except (IntegrityError, NotFound) as error:
             self._standing.troubled(item, str(error), given_up=True)
+
+    async def _settled(self, item: Item) -> None:
+        """It had failed and is there, or is wanted no more: its dead letter goes, too."""
+        self._standing.succeeded(item)
+        if self._queue is not None:
+            await self._queue.forget(item)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, less where there is something that the queue does not know of."""
@@ -212,6 +227,16 @@ class Reconciler:
         if refused or str(error) != self._said:
             _log.log(logging.ERROR if refused else logging.WARNING, "%s", error)
         self._said = str(error)
+
+
+async def _goes_on(chain: RepositoryChain, store: Store) -> bool:
+    """Whether a store still has the manifest that was read: a bucket may be emptied, or another put in its place."""
+    if not chain.records:
+        return True
+    try:
+        return await store.read(chain.records[-1].key) == chain.records[-1].encode()
+    except NotFound:
+        return False
 
 
 class PartialCopier:
