@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -134,8 +134,9 @@ def _fill_verb(module: str, parser: Parser) -> None:
 def _fill_system(system: System, parser: Parser) -> None:
     parser.description = parser.description or f"{system.name}: {system.summary}."
     parser.set_defaults(
-        run=partial(_help, parser), load_config=_load_config, serve_metrics=_serve_metrics, run_systems=_run_systems
-    )
+        run=partial(_help, parser), load_config=_load_config, run_systems=_run_systems,
+        serve_metrics=_serve_metrics, send_traces=_send_traces,
+    )  # fmt: skip
     module, _, name = system.commands.partition(":")
     getattr(import_module(module), name)(parser)
 
@@ -150,6 +151,14 @@ def _serve_metrics(
 ) -> AbstractAsyncContextManager[str]:
     """/metrics, for commands that run long."""
     return import_module("tallykeep.cli.serving").serve_metrics(book, families, host, port)  # type: ignore[no-any-return]
+
+
+def _send_traces(config: Config) -> AbstractAsyncContextManager[None]:
+    """Spans, for commands that are soon done. Nothing is imported for it where nothing is sent."""
+    settings = config.section("telemetry")
+    if not settings.traces:
+        return nullcontext()
+    return import_module("tallykeep.cli.traced").send_traces(settings)  # type: ignore[no-any-return]
 
 
 def _run_systems(args: argparse.Namespace, systems: Sequence[str]) -> int:

@@ -14,7 +14,6 @@ from tallykeep.errors import ConfigError
 from tallykeep.metrics import Book
 from tallykeep.runtime.signals import stop_requested
 from tallykeep.systems.postgres.cluster import Cluster, clusters_of
-from tallykeep.systems.postgres.families import FAMILIES
 from tallykeep.systems.postgres.settings import PostgresSettings
 
 INTERRUPTED = 130
@@ -42,13 +41,14 @@ class Work:
 def run_work(args: argparse.Namespace, work: Callable[[Work], Coroutine[Any, Any, int]]) -> int:
     """Run `work` with the clusters that are meant; its exit status, or 130 after Ctrl-C.
 
-    What OTEL_* variables ask for is sent meanwhile. Raises: TallykeepError.
+    Its spans are sent where the settings say so. Raises: TallykeepError.
     """
     return asyncio.run(_worked(args, work))
 
 
 async def _worked(args: argparse.Namespace, work: Callable[[Work], Coroutine[Any, Any, int]]) -> int:
-    settings: PostgresSettings = args.load_config(args.config).section("postgres")
+    config = args.load_config(args.config)
+    settings: PostgresSettings = config.section("postgres")
     clusters = clusters_of(settings, args.cluster)
     if not clusters:
         raise ConfigError(
@@ -59,7 +59,7 @@ async def _worked(args: argparse.Namespace, work: Callable[[Work], Coroutine[Any
         for cluster in clusters:
             stack.push_async_callback(cluster.close)
         stop = stop_requested()
-        await stack.enter_async_context(args.serve_metrics(book, FAMILIES, "", None))
+        await stack.enter_async_context(args.send_traces(config))
         return await _until(stop, work(Work(args, settings, clusters, book, SystemClock())))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -49,7 +48,7 @@ async def _run(args: argparse.Namespace) -> int:
         spool = Spool(Path(SPOOL))
         if args.feed:
             return await _feed(wal, spool, args.prefetch)
-        await _telemetry(args, stack)
+        await _traced(args, stack)
         with _tracer.span("get_wal", {"wal_name": args.file, "cluster_name": cluster.name}):
             given = await get_wal(wal, args.file, args.path, args.planned)
     if given is None:
@@ -60,13 +59,12 @@ async def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _telemetry(args: argparse.Namespace, stack: AsyncExitStack) -> None:
-    """What OTEL_* variables ask for; without them nothing is imported for it."""
-    if any(name.startswith("OTEL_") for name in os.environ):
-        from tallykeep.metrics import Book
-        from tallykeep.systems.postgres.families import FAMILIES
-
-        await stack.enter_async_context(args.serve_metrics(Book(), FAMILIES, "", None))
+async def _traced(args: argparse.Namespace, stack: AsyncExitStack) -> None:
+    """Send spans where the settings say so. What is wrong with that is told, and ends no recovery."""
+    try:
+        await stack.enter_async_context(args.send_traces(args.load_config(args.config)))
+    except TallykeepError as error:
+        print(f"tallykeep: {args.file}: {error} (WAL is fetched without it)", file=sys.stderr)  # noqa: T201
 
 
 async def _feed(wal: TieredWal, spool: Spool, ahead: int) -> int:
