@@ -27,3 +27,10 @@ def test_it_is_wrong_usage(
     assert main(["postgres", *words, "--to", "x"]) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[31mred", "x" * 129])
+def test_a_backup_is_called_what_fits_into_a_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lists show it."""
+    assert main(["postgres", "backup", "--name", name]) == 2
+    assert "128 printable characters at most" in capsys.readouterr().err

@@ -77,6 +77,8 @@ def test_as_much_of_an_id_as_is_shown_is_enough() -> None:
     for wanted in (entry.id, entry.id[:12], entry.id[:20]):
         assert choose(two, RestoreRequest(TARGET, backup=wanted)).candidate.entry is entry
     assert "there are twice (0123456789ab), twice (bbbb)" in refused(two, backup=entry.id[:11])
+    found = choose(two, RestoreRequest(TARGET, backup="twice"))
+    assert (found.candidate.stop, found.reason) == (120, "the newest that can be, of 2 that are called so")
 
 
 def test_a_backup_without_its_own_wal_is_not_offered() -> None:

@@ -15,6 +15,7 @@ from tallykeep.systems.postgres.restoring.commands import add_get_wal, add_resto
 if TYPE_CHECKING:
     SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
+_LONGEST = 128  # characters of a backup's name
 _SETTINGS = """
 Clusters, storage and key come from TALLYKEEP_POSTGRES_* variables or from the section postgres of a tallykeep.yaml.
 A command works beside a running server, and without one.
@@ -97,8 +98,15 @@ def _server(args: argparse.Namespace) -> int:
 def _add_backup(commands: SubParsers) -> None:
     parser = command(commands, "backup", "take a base backup now", _BACKUP)
     common(parser, "commands:run_backup_command")
-    parser.add_argument("--name", default="", help="what it is called (default: the time)")
+    parser.add_argument("--name", type=_backup_name, default="", help="what it is called (default: the time)")
     _quiet(parser)
+
+
+def _backup_name(text: str) -> str:
+    """It is shown in lists, so that it has to fit into a line."""
+    if not text.isprintable() or len(text) > _LONGEST:
+        raise argparse.ArgumentTypeError(f"a name has {_LONGEST} printable characters at most")
+    return text
 
 
 def _add_list(commands: SubParsers) -> None:

@@ -68,7 +68,7 @@ def choose(holdings: Holdings, request: RestoreRequest) -> Choice:
     candidate = _before(usable, request, holdings, history)
     reach = _reach(candidate, holdings, history)
     assert reach is not None, "it was usable"
-    return Choice(candidate, history, reach, _reason(candidate, request, history))
+    return Choice(candidate, history, reach, _reason(request, history, len(named)))
 
 
 def _line(holdings: Holdings, request: RestoreRequest, named: Sequence[Candidate]) -> History:
@@ -149,9 +149,9 @@ def _reaching(early: Sequence[Candidate], lsn: LSN, holdings: Holdings, history:
     raise RestoreError(f"{lsn} lies {where}. Every LSN from {newest.stop} to before {end} can be restored.")
 
 
-def _reason(candidate: Candidate, request: RestoreRequest, history: History) -> str:
+def _reason(request: RestoreRequest, history: History, named: int) -> str:
     if request.backup:
-        return "it was asked for"
+        return "it was asked for" if named == 1 else f"the newest that can be, of {named} that are called so"
     along = f" on timeline {history.timeline}" if history.forks or request.timeline != LATEST else ""
     if request.time is not None or request.lsn is not None:
         return f"the newest backup that had ended before {request.goal}{along}"
