@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support.clock import FakeClock
+from tests.support.offloading import until
 from tests.support.postgres_retention import (
     DAY,
     HOUR,
+    SEGMENT,
     START,
     Hands,
     backup,
@@ -20,12 +25,17 @@ from tests.support.postgres_retention import (
     settings_of,
     verdict,
 )
+from tests.support.small_disk import small_disk
 
+from tallykeep.systems.postgres.journal import Journal
+from tallykeep.systems.postgres.lsn import LSN, Segment
 from tallykeep.systems.postgres.repository import filling
 from tallykeep.systems.postgres.repository.filling import store_index
 from tallykeep.systems.postgres.retention.objects import needless
 from tallykeep.systems.postgres.retention.planning import apply, in_order, plan_retention
+from tallykeep.systems.postgres.retention.service import RetentionService, retain
 from tallykeep.systems.postgres.settings import RetentionSettings
+from tallykeep.systems.postgres.wal_source import segment_key
 
 LATEST_1 = RetentionSettings(keep_latest=1, pitr=0.0, grace=0.0)
 LATEST_3 = RetentionSettings(keep_latest=3, pitr=0.0, grace=DAY)
@@ -82,3 +92,49 @@ async def test_a_dry_run_tells_of_no_deletion_that_is_not_done(tmp_path: Path) -
     (cluster.folder / "orphans-1.json").write_text(f'{{"{left}": {START}}}')
     plan = await plan_retention(cluster, cluster.tier1, settings, clock)
     assert plan.idle and plan.orphans.seen.keys() == {left} and not plan.orphans.due and not plan.freed
+
+
+async def test_a_full_disk_is_freed_of_wal(tmp_path: Path) -> None:
+    """Tier 2 was away until the disk of tier 1 was full: now that it has the WAL, it goes, though no record fits."""
+    with small_disk(tmp_path / "disk", 4) as disk:
+        settings = settings_of(disk.folder, LATEST_1, RetentionSettings())
+        settings = replace(settings, tier2=replace(settings.tier2, url=str(tmp_path / "tier2")))
+        cluster = await opened(settings)
+        assert cluster.tier2 is not None
+        await backups(cluster, 4)
+        for number in range(1, 5):
+            await backup(cluster, cluster.tier2, number, START)
+        missing = segment_key(Segment(1, LSN(SEGMENT), SEGMENT))
+        kept = await cluster.tier2.root.read(missing)
+        await cluster.tier2.root.delete(missing)
+        await apply(cluster, cluster.tier1, settings, Hands(), yes=True)
+        assert await names(cluster, cluster.tier1) == ["backup 4"] and held_wal(cluster) == [1, 2, 3, 4, 5]
+        await cluster.tier2.root.create(missing, kept)
+        with (disk.folder / "archive/main/rest").open("wb", buffering=0) as rest, suppress(OSError):
+            while True:
+                rest.write(bytes(4096))
+        await retain(cluster, cluster.tier1, settings, Hands())
+        assert held_wal(cluster) == [4, 5]
+
+
+async def test_what_failed_is_tried_again_within_the_hour(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """While tier 2 is away tier 1 lets go of nothing; it does not wait another day once tier 2 is back."""
+    settings = settings_of(tmp_path, LATEST_3, LATEST_3)
+    cluster, clock = await opened(settings), FakeClock(START)
+    assert cluster.tier2 is not None
+    await backups(cluster, 5)
+    for number in range(1, 6):
+        await backup(cluster, cluster.tier2, number, START)
+    (tmp_path / "tier2").rename(tmp_path / "away")
+    (tmp_path / "tier2").touch()
+    service = asyncio.ensure_future(RetentionService([cluster], settings, clock).run())
+    try:
+        await until(lambda: "retention of tier 2" in caplog.text and clock._sleepers)
+        (tmp_path / "tier2").unlink()
+        (tmp_path / "away").rename(tmp_path / "tier2")
+        await clock.advance(HOUR)
+        await until(lambda: Journal(cluster.folder).read().retention.get("1"))
+        assert await names(cluster, cluster.tier1) == ["backup 3", "backup 4", "backup 5"]
+    finally:
+        service.cancel()
+        await asyncio.gather(service, return_exceptions=True)

@@ -7,13 +7,14 @@ nothing at all is done.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 from zoneinfo import ZoneInfoNotFoundError
 
 from tallykeep.clock import Clock
-from tallykeep.errors import ConfigError, TallykeepError
+from tallykeep.errors import ConfigError, TallykeepError, Unavailable
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.cluster import TIER_1, Cluster, Tier
 from tallykeep.systems.postgres.locks import writing
@@ -28,6 +29,8 @@ from tallykeep.systems.postgres.retention.orphans import Orphans, note_seen, orp
 from tallykeep.systems.postgres.retention.policy import Candidate, Decision, decide
 from tallykeep.systems.postgres.retention.wal import NeedlessWal, delete_wal, floor_of, needless_wal
 from tallykeep.systems.postgres.settings import PostgresSettings, RetentionSettings
+
+_log = logging.getLogger(__name__)
 
 
 class RetentionRefused(TallykeepError):
@@ -97,6 +100,27 @@ async def apply(
     Raises: RetentionRefused where more than half of the backups would go, without `yes`; Refused where another server
     writes to tier 2; Fenced; and as plan_retention does.
     """
+    try:
+        return await _apply(cluster, tier, settings, clock, yes=yes)
+    except Unavailable as error:
+        if tier.number != TIER_1 or not await _without_a_record(cluster, tier, clock):
+            raise
+        _log.warning("%s: WAL that no backup needs went first, since: %s", cluster.name, error)
+    return await _apply(cluster, tier, settings, clock, yes=yes)
+
+
+async def _without_a_record(cluster: Cluster, tier: Tier, clock: Clock) -> bool:
+    """Delete WAL that none of the backups needs whose bytes are there; whether any went. Raises: as needless_wal does.
+
+    A disk that is full takes no record of what is to go, and could never be freed.
+    """
+    listed = await Repository.listed(tier.base, clock, tier.cipher)
+    going = await needless_wal(cluster, tier, floor_of(in_order(listed)))
+    await delete_wal(cluster, tier, going)
+    return bool(going.segments)
+
+
+async def _apply(cluster: Cluster, tier: Tier, settings: PostgresSettings, clock: Clock, *, yes: bool) -> RetentionPlan:
     listed = await Repository.listed(tier.base, clock, tier.cipher)
     plan = await _plan(cluster, tier, listed, settings, clock, with_objects=False)
     if plan.idle:  # nobody is stopped for nothing

@@ -18,6 +18,7 @@ from tallykeep.systems.postgres.retention.planning import RetentionPlan, Retenti
 from tallykeep.systems.postgres.settings import PostgresSettings
 
 _DAY = 86400.0  # seconds
+_AGAIN = 3600.0  # seconds after which it is tried again where it failed: tier 1 grows while tier 2 is away
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +61,10 @@ async def maintain(
 
 
 class RetentionService:
-    """Service. Once a day for each cluster; what was missed while nothing ran is done at the start."""
+    """Service. Once a day for each cluster, and again after an hour where it failed.
+
+    What was missed while nothing ran is done at the start.
+    """
 
     name = "postgres-retention"
 
@@ -75,8 +79,10 @@ class RetentionService:
         while True:
             number = min(due, key=lambda number: due[number])
             await self._clock.sleep(due[number] - self._clock.monotonic())
-            await maintain(self._clusters[number], self._settings, self._clock)
-            due[number] = self._clock.monotonic() + _DAY
+            failed: list[TallykeepError] = []
+            await maintain(self._clusters[number], self._settings, self._clock, failed.append)
+            again = any(not isinstance(error, RetentionRefused) for error in failed)
+            due[number] = self._clock.monotonic() + (_AGAIN if again else _DAY)
 
     async def _first(self, cluster: Cluster) -> float:
         """When it is due, by the clock that nobody sets. A last time in the future is none."""
