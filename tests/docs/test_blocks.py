@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import Any
 import pytest
 import yaml
 from tests.support.documents import ROOT, Block, blocks, documents, name, read
+
+from tallykeep.cli.sections import sections
+from tallykeep.config.load import variables_of
+from tallykeep.config.sources import CONFIG_VARIABLE
 
 YAML_BLOCKS = [block for page in documents() for block in blocks(page, "yaml")]
 CLIENTS = ("PGPASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")  # what libpq and S3 clients read
@@ -61,6 +66,18 @@ def test_pods_use_the_published_variables(contract_variables: frozenset[str]) ->
     for container in containers:
         for variable in container["env"]:
             assert variable["name"] in contract_variables or variable["name"].startswith("TALLYKEEP_")
+
+
+def test_every_variable_of_ours_is_a_setting() -> None:
+    """What pages, examples and deployment files call TALLYKEEP_SOMETHING is a variable that the program reads."""
+    known = {variable for cls in sections().values() for variable, _ in variables_of(cls)} | {CONFIG_VARIABLE}
+    pages = [*documents(), *ROOT.glob("deploy/**/*"), *ROOT.glob("examples/**/*")]
+    for page in [page for page in pages if page.is_file()]:
+        if page.name in ("reliability.md", "CONTRIBUTING.md"):  # speak of variables of the tests
+            continue
+        text = re.sub(r"\$\{\w+\}", "", read(page))  # what a compose file is given from outside has a name of its own
+        found = re.findall(r"\bTALLYKEEP_[A-Z0-9_]*[A-Z0-9]\b(?!_?\*)", text)
+        assert not {each for each in found if not {each, each.removesuffix("_FILE")} & known}, name(page)
 
 
 def test_make_targets_in_the_docs_exist() -> None:

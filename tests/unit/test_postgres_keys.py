@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallykeep.cli.main import main
 from tallykeep.errors import ConfigError, IntegrityError
 from tallykeep.systems.postgres import keyfile
 from tallykeep.systems.postgres.cipher import OVERHEAD, Cipher
@@ -75,3 +76,14 @@ def test_a_recovery_file_is_private_and_never_written_over(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="cannot be made"):
         keyfile.write(path, bytes(32))
     assert keyfile.read(path) == key
+
+
+@pytest.mark.parametrize("words", [[], ["-"]])
+def test_a_key_is_printed_for_a_pipe(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`key` and `key -` print the key and nothing else, and make no file."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["postgres", "key", *words]) == 0
+    assert len(keyfile.from_text(capsys.readouterr().out, "printed")) == 32
+    assert not list(tmp_path.iterdir())

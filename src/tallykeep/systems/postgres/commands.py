@@ -120,7 +120,7 @@ def _verdict_lines(cluster: Cluster, tier: str, verdicts: Sequence[Verdict]) -> 
 def run_key(args: argparse.Namespace) -> int:
     """`key`."""
     key = keyfile.generate()
-    if args.file is None:
+    if args.file is None or str(args.file) == "-":
         text = keyfile.to_text(key)
         tell(args, {"key": text}, [text])
         return 0
