@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from tests.support.clock import FakeClock
+from tests.support.postgres_retention import START as BACKED_UP
+from tests.support.postgres_retention import backups, opened, settings_of
 
 from tallykeep.errors import Unreachable
+from tallykeep.systems.postgres.drilling.service import drill_schedule
+from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.scheduling import RETRY, Schedule
+from tallykeep.systems.postgres.settings import RetentionSettings
 
 NIGHTLY = "30 2 * * *"
 HOUR, DAY = 3600.0, 86_400.0
@@ -130,3 +136,17 @@ async def test_what_cannot_wait_does_not() -> None:
     nightly.failing = 2
     assert await nightly.passed(3 * HOUR) == ["14 23:13", "14 23:28", "14 23:43"]
     assert asked
+
+
+async def test_what_was_never_done_is_missed_from_the_first_backup_on(tmp_path: Path) -> None:
+    """A machine that is off whenever a drill is due holds one when it is on; without a backup there is nothing to."""
+    settings = settings_of(tmp_path, RetentionSettings())
+    cluster, clock = await opened(settings), FakeClock(BACKED_UP)
+    schedule = drill_schedule(cluster, settings, clock, asyncio.Lock())
+    assert await schedule._first() > clock.time()
+    await backups(cluster, 1)
+    assert await schedule._first() > clock.time()
+    await clock.advance(DAY)
+    assert await schedule._first() < clock.time()
+    Journal(cluster.folder).drilled({"outcome": "ok", "started": clock.time() - HOUR})
+    assert await schedule._first() > clock.time()

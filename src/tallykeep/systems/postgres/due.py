@@ -1,4 +1,5 @@
-"""When a base backup is due, for its schedule: when the last one counts, and when the next cannot wait.
+"""When work is due, for its schedule: which base backup counts as the last, and when the next cannot wait; since when
+there has been something to verify and to drill with.
 
 After a gap in WAL nothing can be restored to a moment behind it until there is another base backup.
 """
@@ -8,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from tallykeep.clock import Clock
+from tallykeep.errors import NotFound
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.cluster import Cluster
 from tallykeep.systems.postgres.figures import held_backups
 from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.reach import coverage_of
+from tallykeep.systems.postgres.repository.repository import Repository
 
 
 def last_backup(cluster: Cluster, clock: Clock) -> Callable[[], Awaitable[float | None]]:
@@ -29,6 +32,18 @@ def last_backup(cluster: Cluster, clock: Clock) -> Callable[[], Awaitable[float 
         return max((entry.started for entry in backups if coverage.reach(entry).usable), default=None)
 
     return last
+
+
+async def first_backup(cluster: Cluster, clock: Clock) -> float | None:
+    """When the first base backup was finished, also one that is gone; None where there was none.
+
+    What was never done counts as missed from then on: else a machine that is off at that time every week never does it.
+    """
+    try:
+        listed = await Repository.listed(cluster.tier1.base, clock, cluster.cipher)
+    except NotFound:
+        return None
+    return min((entry.finished for entry in listed.known.values()), default=None)
 
 
 def behind_gap(cluster: Cluster, clock: Clock) -> Callable[[], Awaitable[bool]]:

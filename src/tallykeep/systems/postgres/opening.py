@@ -21,7 +21,7 @@ from tallykeep.systems.postgres.cluster import Cluster, clusters_of, prepare
 from tallykeep.systems.postgres.collector import HeldCollector, WalCollector
 from tallykeep.systems.postgres.drilling.figures import DrillCollector
 from tallykeep.systems.postgres.drilling.service import drill_schedule
-from tallykeep.systems.postgres.due import behind_gap, last_backup
+from tallykeep.systems.postgres.due import behind_gap, first_backup, last_backup
 from tallykeep.systems.postgres.figures import BaseCollector, WalProofCollector, WorkCollector
 from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.locks import BACKUP, exclusive, is_held
@@ -185,7 +185,7 @@ class _Protection:
             _log.info("%s: tier %s was read, every byte: %d backups", self._cluster.name, tier.number, len(verdicts))
 
     async def _last_verified(self) -> float | None:
-        """When every tier had been read; None where one never was."""
+        """When every tier had been read; where one never was, when there was something to read."""
         found = (await in_thread(Journal(self._cluster.folder).read)).verified
         latest = [found[tier.number].latest if tier.number in found else 0.0 for tier in self._cluster.tiers]
-        return min(latest) or None
+        return min(latest) or await first_backup(self._cluster, self._tools.clock)

@@ -13,6 +13,7 @@ from tallykeep.errors import Unavailable
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.cluster import Cluster
 from tallykeep.systems.postgres.drilling.result import DrillResult
+from tallykeep.systems.postgres.due import first_backup
 from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.scheduling import Schedule
 from tallykeep.systems.postgres.settings import PostgresSettings
@@ -26,7 +27,7 @@ def drill_schedule(cluster: Cluster, settings: PostgresSettings, clock: Clock, t
 
     async def last() -> float | None:
         found = (await in_thread(Journal(cluster.folder).read)).drill.get("started")
-        return float(found) if found else None
+        return float(found) if found else await first_backup(cluster, clock)
 
     async def work() -> None:
         from tallykeep.systems.postgres.drilling.drill import drill  # numpy with it, which no server needs till then
