@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from tallykeep.systems.postgres.part import publish, unavailable
 from tallykeep.systems.postgres.settings import PostgresSettings
 
 FOLDER, FILE = "queue", "nats.json"
+_SCHEMES = ("nats", "tls", "ws", "wss")  # that the client speaks
 
 
 class Address(NamedTuple):
@@ -50,8 +52,7 @@ def address_of(settings: PostgresSettings) -> Address:
             "postgres: there is no tier 2, so there is no queue: give tier2.url, or TALLYKEEP_POSTGRES_TIER2"
         )
     if queue.url:
-        urls = tuple(url.strip() for url in queue.url.reveal().split(",") if url.strip())
-        return Address(urls, credentials=queue.credentials, ca_file=queue.ca_file)
+        return Address(urls_of(queue.url.reveal()), credentials=queue.credentials, ca_file=queue.ca_file)
     path = queue_folder(settings) / FILE
     try:
         found = json.loads(path.read_text())
@@ -60,6 +61,28 @@ def address_of(settings: PostgresSettings) -> Address:
         raise Unreachable(f"{path} is not there: the queue runs with `tallykeep postgres server`; start it.") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise Unreachable(f"{path} cannot be read as the queue's address; is this its user?") from None
+
+
+def urls_of(text: str) -> tuple[str, ...]:
+    """The servers of an external NATS. Raises: ConfigError, which tells nothing of them: they may hold a password."""
+    found = tuple(url if "://" in url else f"nats://{url}" for url in map(str.strip, text.split(",")) if url)
+    if not found or not all(map(_is_url, found)):
+        raise ConfigError(
+            "postgres: queue: url: one looks like nats://host:4222, several stand with commas between; what is in it "
+            "is percent-encoded, in a password too: @ is %40, / is %2F, : is %3A, a comma %2C"
+        )
+    return found
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        whole = bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:  # its port is none, or its brackets are not closed
+        return False
+    return (
+        whole and parts.scheme in _SCHEMES and not re.search(r"[\s@]", parts.hostname or "") and "@" not in parts.path
+    )
 
 
 def write_private(path: Path, data: bytes) -> None:
