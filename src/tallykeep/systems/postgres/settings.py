@@ -187,7 +187,11 @@ class QuestionSettings:
 class DrillSettings:
     """Restoring for practice."""
 
-    schedule: str = setting("0 4 * * *", parse=CRON, help="When a drill is held. never: by command alone.")
+    schedule: str = setting(
+        "0 4 * * *", env="TALLYKEEP_POSTGRES_DRILL_SCHEDULE", parse=CRON,
+        help="When a drill is held. never: by command alone. It takes PostgreSQL's programs of the cluster's major "
+        "version; where they are not there it is inconclusive, and alerts say so.",
+    )  # fmt: skip
     tier: str = setting(
         "cold", parse=one_of("cold", "1", "2"),
         help="cold: from tier 2 alone, with the key from the recovery file; from tier 1 where there is no tier 2.",
