@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from tallykeep.errors import ConfigError
 from tallykeep.runtime.threads import in_thread
+from tallykeep.runtime.tracing import carrier
 from tallykeep.systems.postgres.offload.address import address_of
 from tallykeep.systems.postgres.offload.items import Item, Letter
 from tallykeep.systems.postgres.offload.jetstream import Failed, Queue, StreamState, connected
@@ -48,10 +49,10 @@ async def announce(settings: PostgresSettings, item: Item) -> None:
     """Queue something to copy, for a command beside a running server. Raises: Unreachable; Refused."""
     address = await in_thread(address_of, settings)
     async with connected(address, settings.queue.prefix, settings.queue.replicas) as queue:
-        await queue.put(Letter(item), secrets.token_hex(8))
+        await queue.put(Letter(item, carrier()), secrets.token_hex(8))
 
 
 async def _again(queue: Queue, dead: Failed) -> None:
-    """With an id of its own: it is no duplicate of what failed."""
-    await queue.put(Letter(dead.item), secrets.token_hex(8))
+    """With an id of its own: it is no duplicate of what failed. Its trace goes on."""
+    await queue.put(Letter(dead.item, dead.traceparent), secrets.token_hex(8))
     await queue.forget(dead.item)

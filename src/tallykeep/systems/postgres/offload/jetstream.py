@@ -48,6 +48,7 @@ class Failed(NamedTuple):
     problem: str
     attempts: int
     time: float  # Unix seconds
+    traceparent: str = ""  # of what made it necessary
 
 
 class StreamState(NamedTuple):
@@ -143,7 +144,9 @@ class Queue:
                 with suppress(Malformed):
                     letter = Letter.decode(found.data or b"")
                     time = found.time.timestamp() if found.time is not None else 0.0
-                    yield Failed(f"{kind}-{found.seq}", letter.item, letter.problem, letter.attempts, time)
+                    yield Failed(
+                        f"{kind}-{found.seq}", letter.item, letter.problem, letter.attempts, time, letter.traceparent
+                    )
 
     async def forget(self, item: Item) -> None:
         """Remove the dead letter of an item, if there is one. Raises: Unreachable."""
