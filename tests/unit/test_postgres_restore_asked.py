@@ -29,6 +29,12 @@ def test_it_is_wrong_usage(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_is_not_named_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """A variable of a shell that is not set leaves nothing: the working directory is not meant."""
+    assert main(["postgres", "restore", "--to", ""]) == 2
+    assert "it is empty: name a folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["two\nlines", "\x1b[31mred", "x" * 129])
 def test_a_backup_is_called_what_fits_into_a_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Lists show it."""

@@ -97,5 +97,5 @@ def _figures(result: DrillResult) -> Iterator[tuple[str, str]]:
 def _reached(result: DrillResult) -> str:
     commit = f", last commit {format_timestamp(result.commit_time)}" if result.commit_time else ", no commit in WAL"
     held = LSN.parse(result.held_lsn) if result.held_lsn else LSN(0)
-    all_of_it = "all that is held" if not result.behind_bytes else f"{held} is held"
+    all_of_it = "all that can be reached" if not result.behind_bytes else f"{held} is held"
     return f"{result.recovered_lsn} on timeline {result.timeline} ({all_of_it}){commit}"

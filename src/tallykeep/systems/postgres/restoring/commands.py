@@ -54,7 +54,7 @@ _GET_WAL_STATUS = """exit status:
 def add_restore(commands: SubParsers) -> None:
     """`restore`."""
     parser = _command(commands, "restore", "restore into an empty directory", _RESTORE, _EXAMPLES)
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="the data directory: new, or empty")
+    parser.add_argument("--to", type=_folder, required=True, metavar="DIR", help="the data directory: new, or empty")
     add_moment(parser, "--time")
     parser.add_argument(
         "--target-action", default="promote", choices=("promote", "pause", "shutdown"),
@@ -156,6 +156,13 @@ def _planned(text: str) -> Planned:
         return Planned.parse(text)
     except Malformed as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _folder(text: str) -> Path:
+    """A path; a variable that is not set is none, and not the folder that one is in."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty: name a folder")
+    return Path(text)
 
 
 def _words(text: str) -> str:
