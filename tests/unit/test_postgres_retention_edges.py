@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,10 +28,12 @@ from tests.support.postgres_retention import (
 )
 from tests.support.small_disk import small_disk
 
+from tallykeep.storage.metered import MeteredStore, Request
 from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.lsn import LSN, Segment
 from tallykeep.systems.postgres.repository import filling
 from tallykeep.systems.postgres.repository.filling import store_index
+from tallykeep.systems.postgres.repository.repository import Repository
 from tallykeep.systems.postgres.retention.objects import needless
 from tallykeep.systems.postgres.retention.planning import apply, in_order, plan_retention
 from tallykeep.systems.postgres.retention.service import RetentionService, retain
@@ -138,3 +141,26 @@ async def test_what_failed_is_tried_again_within_the_hour(tmp_path: Path, caplog
     finally:
         service.cancel()
         await asyncio.gather(service, return_exceptions=True)
+
+
+async def test_a_manifest_is_read_on_from_where_it_was_read_to(tmp_path: Path) -> None:
+    """What is looked at every few minutes for years is not read anew each time; one that was replaced is."""
+    settings = settings_of(tmp_path, LATEST_3)
+    cluster = await opened(settings)
+    await backups(cluster, 3)
+    asked: list[Request] = []
+    store = MeteredStore(cluster.tier1.base, asked.append)
+    first = await Repository.listed(store, Hands())
+    assert len(first.chain.records) == 9
+    await backup(cluster, cluster.tier1, 4, START)
+    asked.clear()
+    again = await Repository.listed(store, Hands(), chain=first.chain)
+    assert len(again.backups) == 4 and again.chain is first.chain
+    old = {record.key for record in first.chain.records[:8]}
+    assert not [each for each in asked if each.key in old]
+    shutil.rmtree(cluster.folder / "base")
+    (cluster.folder / "base").mkdir()
+    await backup(cluster, cluster.tier1, 5, START)
+    assert [each.name for each in (await Repository.listed(store, Hands(), chain=again.chain)).backups.values()] == [
+        "backup 5"
+    ]

@@ -60,6 +60,13 @@ class Chain(Generic[R]):
                 self._take(data)
             more = await self._goes_on()
 
+    async def is_there(self) -> bool:
+        """Whether the store still has the last record that was read: it may have been emptied, or replaced.
+
+        Raises: StoreErrors.
+        """
+        return not self.records or await _read(self._store, len(self.records)) == self.records[-1].encode()
+
     async def take_over(self) -> None:
         """Commit this writer's fence: older ones are stopped at their next commit.
 

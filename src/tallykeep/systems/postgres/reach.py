@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.coverage import Held, Range, ranges
 from tallykeep.systems.postgres.lsn import LSN, History
 from tallykeep.systems.postgres.repository.entries import BackupEntry
@@ -55,6 +56,6 @@ class Coverage(NamedTuple):
 
 async def coverage_of(wal: WalSource) -> Coverage:
     """What the tier holds now. Raises: IntegrityError; StoreErrors; Malformed."""
-    held = stretches(await wal.segments())
+    held = await in_thread(stretches, await wal.segments())
     timelines = sorted({stretch.timeline for stretch in held})
     return Coverage(held, {timeline: await history_of(wal, timeline) for timeline in timelines})

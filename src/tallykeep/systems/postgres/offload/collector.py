@@ -8,7 +8,7 @@ from tallykeep.clock import Clock
 from tallykeep.errors import Unavailable, Unreachable
 from tallykeep.metrics import Sample
 from tallykeep.runtime.threads import in_thread
-from tallykeep.systems.postgres import families, slot
+from tallykeep.systems.postgres import coverage, families, slot
 from tallykeep.systems.postgres.cluster import TIER_2
 from tallykeep.systems.postgres.collector import shared
 from tallykeep.systems.postgres.lag import Lag
@@ -44,8 +44,9 @@ class Tier2Collector:
         if standing.position() is None:
             return
         history = await in_thread(standing.cluster.archive.history, standing.timeline)
-        yield families.WAL_GAPS(standing.gaps(history), cluster_name=name, tier=TIER_2)
-        if (reach := standing.reach(history)) is not None:
+        held = await standing.held()
+        yield families.WAL_GAPS(len(coverage.gaps(held, history)), cluster_name=name, tier=TIER_2)
+        if (reach := coverage.reach(held, history)) is not None:
             yield families.WAL_RANGE_START(reach.start, cluster_name=name, tier=TIER_2)
             yield families.WAL_RANGE_END(reach.end, cluster_name=name, tier=TIER_2)
 

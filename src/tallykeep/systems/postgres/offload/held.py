@@ -39,6 +39,11 @@ class RemoteHeld:
                 found[segment] = HeldSegment(segment, LSN(segment.start + max(parts)), 0)
         return [found[segment] for segment in sorted(found)]
 
+    def copy(self) -> RemoteHeld:
+        """The same, for a thread while this one is kept up."""
+        parts = {segment: dict(found) for segment, found in self.parts.items()}
+        return RemoteHeld(dict(self.segments), parts, set(self.timelines), self.latest)
+
     def end(self, segment: Segment) -> LSN:
         """The first position of a segment that is not held."""
         return segment.end if segment in self.segments else self.part_end(segment)

@@ -17,7 +17,6 @@ from tallykeep.clock import Clock
 from tallykeep.errors import ConfigError, IntegrityError, NotFound, Refused, TallykeepError
 from tallykeep.runtime.backoff import Backoff
 from tallykeep.runtime.threads import in_thread
-from tallykeep.storage.store import Store
 from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.locks import BACKUP as BACKUP_LOCK
 from tallykeep.systems.postgres.locks import is_held
@@ -55,7 +54,7 @@ class Reconciler:
         self._clock = clock
         self._parallel = parallel
         self._take_over = take_over
-        self._chains: tuple[RepositoryChain, RepositoryChain] | None = None
+        self._chains: tuple[RepositoryChain | None, RepositoryChain | None] = None, None
         self._before: set[Item] = set()  # what was missing at the last comparison
         self._copied = 0  # how much had been copied then
         self._woken = asyncio.Event()
@@ -141,17 +140,11 @@ class Reconciler:
 
     async def _backups(self) -> BackupsHeld:
         """What the manifests of both tiers say, read on from where they were read to."""
-        cluster, tier = self._standing.cluster, self._standing.tier
-        if self._chains is not None and not await _goes_on(self._chains[1], tier.base):
-            self._chains = None
-        if self._chains is None:
-            here = await RepositoryChain.open(cluster.tier1.base, self._clock)
-            self._chains = here, await RepositoryChain.open(tier.base, self._clock)
-        else:
-            for chain in self._chains:
-                await chain.follow()
         here, there = self._chains
-        return BackupsHeld(Repository.told(cluster.tier1.base, here), Repository.told(tier.base, there))
+        tier1 = await Repository.listed(self._standing.cluster.tier1.base, self._clock, chain=here)
+        tier2 = await Repository.listed(self._standing.tier.base, self._clock, chain=there)
+        self._chains = tier1.chain, tier2.chain
+        return BackupsHeld(tier1, tier2)
 
     async def _tidy(self, remote: RemoteHeld) -> None:
         """Remove parts of segments that are whole there; where they were left, this process or one before had died."""
@@ -227,16 +220,6 @@ class Reconciler:
         if refused or str(error) != self._said:
             _log.log(logging.ERROR if refused else logging.WARNING, "%s", error)
         self._said = str(error)
-
-
-async def _goes_on(chain: RepositoryChain, store: Store) -> bool:
-    """Whether a store still has the manifest that was read: a bucket may be emptied, or another put in its place."""
-    if not chain.records:
-        return True
-    try:
-        return await store.read(chain.records[-1].key) == chain.records[-1].encode()
-    except NotFound:
-        return False
 
 
 class PartialCopier:

@@ -80,8 +80,17 @@ class Repository:
         return found
 
     @classmethod
-    async def listed(cls, store: Store, clock: Clock, cipher: Cipher | None = None) -> Repository:
-        """What the manifest alone tells: backups and verdicts, not where their chunks lie. Raises: as open does."""
+    async def listed(
+        cls, store: Store, clock: Clock, cipher: Cipher | None = None, chain: RepositoryChain | None = None
+    ) -> Repository:
+        """What the manifest alone tells: backups and verdicts, not where their chunks lie.
+
+        `chain`: as it was read before, to be read on from there: a manifest of years has thousands of records. Raises:
+        as open does.
+        """
+        if chain is not None and await chain.is_there():
+            await chain.follow()
+            return cls.told(store, chain, cipher)
         return cls.told(store, await RepositoryChain.open(store, clock), cipher)
 
     @classmethod

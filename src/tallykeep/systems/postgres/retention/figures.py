@@ -15,7 +15,7 @@ from tallykeep.systems.postgres import families
 from tallykeep.systems.postgres.cluster import Cluster, Tier
 from tallykeep.systems.postgres.journal import Entries, Journal, Retained
 from tallykeep.systems.postgres.reach import Coverage, coverage_of
-from tallykeep.systems.postgres.repository.entries import BackupEntry
+from tallykeep.systems.postgres.repository.entries import BackupEntry, RepositoryChain
 from tallykeep.systems.postgres.repository.repository import Repository
 
 _AGAIN = 300.0  # seconds after which a tier is looked at although nothing was done: WAL goes on, copies arrive
@@ -49,6 +49,7 @@ class RetentionCollector:
         self._seen: tuple[Entries, int] | None = None  # None: the tier was not looked at, or could not be
         self._looked = 0.0
         self._oldest: float | None = None
+        self._chain: RepositoryChain | None = None
 
     def verdicts(self) -> Sequence[Sample]:
         """None: what is told here are figures."""
@@ -77,7 +78,8 @@ class RetentionCollector:
 
     async def _look(self) -> float | None:
         try:
-            listed = await Repository.listed(self._tier.base, self._clock, self._tier.cipher)
+            listed = await Repository.listed(self._tier.base, self._clock, self._tier.cipher, self._chain)
         except NotFound:  # nothing was ever kept there
             return None
+        self._chain = listed.chain
         return oldest_moment(listed.backups.values(), await coverage_of(self._tier.wal))
