@@ -2,7 +2,7 @@
 
 On arrival only pages are looked at, so that a commit waits for nothing but the disk. Here everything is: blocks,
 seals, records, their chain. How far that has come is kept in verified.json, and told as a position of its own; so is
-what was found damaged, which is looked at again at each start.
+what was found damaged, which is looked at again at each start, and when its file is another or gone.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Damage(NamedTuple):
 
     segment: Segment
     problem: str
+    file: tuple[int, int] | None = None  # when it was changed, and its size; None: it is not there
 
 
 class Verifier:
@@ -55,6 +56,7 @@ class Verifier:
         while True:
             while (segment := await in_thread(self.following)) is not None:
                 await in_thread(self.prove, segment)
+            await in_thread(self.look_again)
             await self._clock.sleep(_EVERY)
 
     def resume(self) -> None:
@@ -88,7 +90,19 @@ class Verifier:
             self._records = None
             self._damaged(segment, error)
         self.verified = segment
-        told = {"segment": segment.name, "damaged": [damaged.name for damaged in self.damage]}
+        self._write_down(segment)
+
+    def look_again(self) -> None:
+        """Prove anew what was damaged and is another file now: it was brought back, or retention let it go. Blocks."""
+        changed = [each for each in self.damage.values() if self._file(each.segment) != each.file]
+        for each in changed:
+            del self.damage[each.segment]
+            self._look_again(each.segment)
+        if changed and self.verified is not None:
+            self._write_down(self.verified)
+
+    def _write_down(self, verified: Segment) -> None:
+        told = {"segment": verified.name, "damaged": [damaged.name for damaged in self.damage]}
         write_file(self._path, json.dumps(told).encode())
 
     def _look_again(self, segment: Segment) -> None:
@@ -107,8 +121,15 @@ class Verifier:
             return
 
     def _damaged(self, segment: Segment, error: IntegrityError) -> None:
-        self.damage[segment] = Damage(segment, str(error))
+        self.damage[segment] = Damage(segment, str(error), self._file(segment))
         _log.error("%s: the WAL segment %s is damaged: %s", self.archive.folder, segment.name, error)
+
+    def _file(self, segment: Segment) -> tuple[int, int] | None:
+        try:
+            found = (self.archive.folder_of(segment) / segment.name).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_mtime_ns, found.st_size
 
 
 async def verify_all(archive: Archive, advance: Callable[[Segment], None] = lambda _: None) -> list[Damage]:
