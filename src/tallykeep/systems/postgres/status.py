@@ -115,6 +115,7 @@ async def _look(cluster: Cluster, tier: Tier, status: Status, clock: Clock) -> N
         status.unknown.append(f"tier {tier.number} cannot be read: {listed.problem}")
         status.tiers.append(TierStatus(tier.number))
         return
+    primary = await _moved_on(cluster, status)
     try:
         coverage = await coverage_of(tier.wal)
     except TallykeepError as error:
@@ -127,7 +128,7 @@ async def _look(cluster: Cluster, tier: Tier, status: Status, clock: Clock) -> N
         status.unknown.append(f"the backups of tier {tier.number} cannot be read: {listed.problem}")
     status.tiers.append(TierStatus(
         tier.number, None if newest is None else newest.end, 0 if newest is None else newest.timeline,
-        await _behind(cluster, tier, status, newest),
+        await _behind(cluster, tier, status, newest, primary),
         await _newest_end(tier, coverage, status),
         tuple(coverage.ranges()), missing, max(listed.backups, key=lambda one: one.entry.started, default=None),
         None if listed.problem else len(listed.backups),
@@ -135,14 +136,26 @@ async def _look(cluster: Cluster, tier: Tier, status: Status, clock: Clock) -> N
     ))  # fmt: skip
 
 
-async def _behind(cluster: Cluster, tier: Tier, status: Status, newest: Held | None) -> int | None:
-    """Bytes that the primary has and the tier has not; None, with the reason, where that cannot be told."""
+async def _moved_on(cluster: Cluster, status: Status) -> slot.ServerState | None:
+    """The primary anew, just before a tier's WAL is looked at: it has moved on while other things were."""
     if status.primary is None:
+        return None
+    try:
+        return await in_thread(_state, cluster)
+    except TallykeepError as error:
+        status.unknown.append(f"the primary does not answer any more: {error}")
+        return None
+
+
+async def _behind(
+    cluster: Cluster, tier: Tier, status: Status, newest: Held | None, primary: slot.ServerState | None
+) -> int | None:
+    """Bytes that the primary has and the tier has not; None, with the reason, where that cannot be told."""
+    if primary is None:
         return None
     timeline, end = (0, LSN(0)) if newest is None else (newest.timeline, newest.end)
     try:
-        state = await in_thread(_state, cluster)  # anew: looking at the tier may have taken long, and it has moved on
-        return max(0, state.lsn - await in_thread(shared, cluster.archive, timeline, end, state))
+        return max(0, primary.lsn - await in_thread(shared, cluster.archive, timeline, end, primary))
     except TallykeepError as error:
         status.unknown.append(f"tier {tier.number}: what would be lost with the primary cannot be told: {error}")
         return None
