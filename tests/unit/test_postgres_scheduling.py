@@ -8,13 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.support.clock import FakeClock
+from tests.support.postgres_retention import SEGMENT, backup, backups, opened, settings_of
 from tests.support.postgres_retention import START as BACKED_UP
-from tests.support.postgres_retention import backups, opened, settings_of
 
 from tallykeep.errors import Unreachable
+from tallykeep.systems.postgres.coverage import Gap
 from tallykeep.systems.postgres.drilling.service import drill_schedule
+from tallykeep.systems.postgres.due import behind_gap
 from tallykeep.systems.postgres.journal import Journal
+from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.scheduling import RETRY, Schedule
 from tallykeep.systems.postgres.settings import RetentionSettings
 
@@ -150,3 +154,20 @@ async def test_what_was_never_done_is_missed_from_the_first_backup_on(tmp_path: 
     assert await schedule._first() < clock.time()
     Journal(cluster.folder).drilled({"outcome": "ok", "started": clock.time() - HOUR})
     assert await schedule._first() > clock.time()
+
+
+@pytest.mark.parametrize("ahead", [-DAY, 0.0, 300 * DAY])
+async def test_a_gap_is_behind_a_backup_by_its_place_and_not_by_a_clock(tmp_path: Path, ahead: float) -> None:
+    """One that was found while the clock was wrong asks for one backup, not for none, nor for one after another."""
+    cluster = await opened(settings_of(tmp_path, RetentionSettings()))
+    (first,) = await backups(cluster, 1)
+    urgent = behind_gap(cluster, FakeClock(BACKED_UP))
+    assert not await urgent()
+    gap = Gap(1, LSN.parse(first.stop_lsn), LSN(3 * SEGMENT), "the slot was lost", first.finished + HOUR + ahead)
+    (cluster.folder / "gaps.jsonl").write_text(gap.to_json() + "\n")
+    assert await urgent() and await urgent()
+    await backup(cluster, cluster.tier1, 3, first.finished + 2 * HOUR)
+    assert not await urgent()
+    later = gap._replace(start=LSN(4 * SEGMENT), end=LSN(5 * SEGMENT), found=first.finished + 3 * HOUR)
+    (cluster.folder / "gaps.jsonl").write_text(gap.to_json() + "\n" + later.to_json() + "\n")
+    assert await urgent()

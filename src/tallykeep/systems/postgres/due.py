@@ -12,9 +12,12 @@ from tallykeep.clock import Clock
 from tallykeep.errors import NotFound
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.cluster import Cluster
+from tallykeep.systems.postgres.coverage import Gap
 from tallykeep.systems.postgres.figures import held_backups
 from tallykeep.systems.postgres.journal import Journal
+from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.reach import coverage_of
+from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.repository.repository import Repository
 
 
@@ -47,18 +50,21 @@ async def first_backup(cluster: Cluster, clock: Clock) -> float | None:
 
 
 def behind_gap(cluster: Cluster, clock: Clock) -> Callable[[], Awaitable[bool]]:
-    """Whether WAL was lost, and no base backup was begun since that was found."""
-    healed = 0.0  # when the newest gap was found that has a backup behind it
+    """Whether WAL was lost, and no base backup begins behind that: by positions, since clocks are set."""
+    healed: Gap | None = None  # the newest gap, once a backup begins behind it
 
     async def urgent() -> bool:
         nonlocal healed
         gaps = await in_thread(cluster.archive.recorded_gaps)
-        found = max((gap.found for gap in gaps), default=0.0)
-        if found <= healed:
+        if not gaps or gaps[-1] == healed:
             return False
-        if any(entry.started > found for entry in await held_backups(cluster, clock)):
-            healed = found
+        if any(_is_behind(entry, gaps[-1]) for entry in await held_backups(cluster, clock)):
+            healed = gaps[-1]
             return False
         return True
 
     return urgent
+
+
+def _is_behind(entry: BackupEntry, gap: Gap) -> bool:
+    return (entry.timeline, LSN.parse(entry.start_lsn)) >= (gap.timeline, gap.end)
