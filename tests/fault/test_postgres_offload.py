@@ -578,3 +578,16 @@ def test_errors_are_logged_once(caplog: pytest.LogCaptureFixture, tmp_path: Path
         for problem in ("one", "one", "two"):
             standing.troubled(item, problem, given_up=True)
     assert [record.message.rpartition(": ")[2] for record in caplog.records] == ["one", "two"]
+
+
+async def test_a_file_that_cannot_be_read_holds_up_no_other(tmp_path: Path) -> None:
+    """A segment that the disk does not give has failed, in words; those behind it are copied."""
+    settings = postgres_settings(tmp_path)
+    cluster = await opened(settings)
+    write(cluster, 4.5)
+    path = cluster.folder / key_of(0)
+    path.unlink()
+    path.mkdir()  # to read it is an error of the system, for root as well
+    standing = await now(cluster, settings)
+    assert await holds(cluster, 1, 2, 3)
+    assert ["cannot be read: Is a directory" in problem for problem in standing.failed.values()] == [True]

@@ -89,6 +89,8 @@ def _whole(archive: Archive, segment: Segment) -> bytes:
         data = path.read_bytes()
     except FileNotFoundError:
         raise NotFound(f"{archive.folder}: holds no complete WAL segment {segment.name}.") from None
+    except OSError as error:
+        raise IntegrityError(f"{path}: cannot be read: {error.strerror}. Check the disk.") from None
     found = blocks.scan(data, str(path))
     if found.problem or not found.complete or found.header.segment != segment:
         raise IntegrityError(
