@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import psycopg
@@ -65,7 +66,8 @@ async def test_records_are_proved_through_switches_and_crashes_and_any_flip_is_f
 async def test_the_service_counts_what_is_on_disk_and_an_idle_database_is_not_behind(
     place: Path, tmp_path: Path
 ) -> None:
-    """Figures equal to the files, RPO 0 while nothing happens, bytes while the receiver is stopped; later withdrawn."""
+    """Figures equal to the files, RPO 0 while nothing happens, bytes while the receiver is stopped, seconds
+    from before a restart too; later withdrawn."""
     book, clock = Book(), SystemClock()
     with primary(place) as server:
         source = Source("main", server.dsn())
@@ -92,6 +94,10 @@ async def test_the_service_counts_what_is_on_disk_and_an_idle_database_is_not_be
         figures = {sample.family: sample.value async for sample in collector.collect()}
         assert figures[families.RPO_BYTES] == lsn_of(server) - receiver.durable > 0
         assert float(figures[families.RPO_SECONDS]) > 0  # type: ignore[arg-type]
+        os.utime(tmp_path / "main" / "level-1", (clock.time() - 3600,) * 2)
+        restarted = WalCollector(source, receiver, clock)
+        figures = {sample.family: sample.value async for sample in restarted.collect()}
+        assert float(figures[families.RPO_SECONDS]) > 3599  # type: ignore[arg-type]
     with pytest.raises(Unreachable):
         async for _ in collector.collect():
             pass

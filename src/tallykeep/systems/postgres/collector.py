@@ -16,6 +16,7 @@ from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres import coverage, families, slot
 from tallykeep.systems.postgres.archive import Archive
 from tallykeep.systems.postgres.lag import Lag
+from tallykeep.systems.postgres.level import Level
 from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.receiver import Receiver
 from tallykeep.systems.postgres.replication import Connection
@@ -37,6 +38,7 @@ class WalCollector:
         self._receiver = receiver
         self._clock = clock
         self._lag = Lag()
+        self._level = Level(receiver.folder, TIER_1, clock)
 
     def verdicts(self) -> Sequence[Sample]:
         """None: what is told here are figures."""
@@ -47,7 +49,7 @@ class WalCollector:
         state = await in_thread(self._look)
         archive = Archive(self._receiver.folder, self._receiver.cipher)
         durable = await in_thread(shared, archive, *self._receiver.reached, state)
-        seconds = self._lag.look(self._clock.monotonic(), state.lsn, durable)
+        seconds = await behind(self._lag, self._level, self._clock, state.lsn, durable)
         labels = {"cluster_name": self.target}
         yield families.RPO_BYTES(self._lag.bytes, **labels, tier=TIER_1)
         yield families.RPO_SECONDS(seconds, **labels, tier=TIER_1)
@@ -84,6 +86,16 @@ class HeldCollector:
         if reach is not None:
             yield families.WAL_RANGE_START(reach.start, **labels)
             yield families.WAL_RANGE_END(reach.end, **labels)
+
+
+async def behind(lag: Lag, level: Level, clock: Clock, primary: LSN, held: LSN) -> float:
+    """Seconds since a tier held all that the primary had, also from before this process began."""
+    if not lag.asked and (age := await in_thread(level.age)) is not None:
+        lag.recall(clock.monotonic() - age)
+    seconds = lag.look(clock.monotonic(), primary, held)
+    if not lag.bytes:
+        await in_thread(level.reached)
+    return seconds
 
 
 def shared(archive: Archive, timeline: int, position: LSN, server: slot.ServerState) -> LSN:

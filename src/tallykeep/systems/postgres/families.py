@@ -179,7 +179,8 @@ RPO_BYTES = Family(
 )  # fmt: skip
 RPO_SECONDS = Family(
     "tallykeep_postgres_rpo_seconds", Kind.GAUGE, SECONDS, _TIER,
-    "Seconds since the tier last held all WAL that the primary had; 0 while it does, also on an idle database.",
+    "Seconds since the tier last held all WAL that the primary had; 0 while it does, also on an idle database. Time in "
+    "which no server looked counts.",
     alerts=alerts.RPO,
 )  # fmt: skip
 WAL_GAPS = Family(

@@ -1,7 +1,8 @@
 """How far an archive is behind the primary, in bytes and in seconds: pure.
 
 Seconds are reckoned from moments at which the primary was asked: the archive stands where the primary was at the last
-of these whose position it holds. An idle primary does not move, so its archive is 0 seconds behind for ever.
+of these whose position it holds. An idle primary does not move, so its archive is 0 seconds behind for ever. What was
+before the first question has to be told: level.py knows.
 """
 
 from __future__ import annotations
@@ -18,6 +19,15 @@ class Lag:
         self._moments: deque[tuple[float, int]] = deque()  # (when the primary was asked, where it was), not held yet
         self._held: float | None = None  # the last moment at which the archive held everything
         self.bytes = 0
+
+    @property
+    def asked(self) -> bool:
+        """Whether it was ever fed."""
+        return bool(self._moments) or self._held is not None
+
+    def recall(self, moment: float) -> None:
+        """The archive held everything at that moment, before it was asked for. Monotonic."""
+        self._held = moment
 
     def look(self, now: float, primary: int, durable: int) -> float:
         """Seconds since the archive held all that the primary had; `bytes` is told anew, too. `now` is monotonic."""

@@ -10,8 +10,9 @@ from tallykeep.metrics import Sample
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres import coverage, families, slot
 from tallykeep.systems.postgres.cluster import TIER_2
-from tallykeep.systems.postgres.collector import shared
+from tallykeep.systems.postgres.collector import behind, shared
 from tallykeep.systems.postgres.lag import Lag
+from tallykeep.systems.postgres.level import Level
 from tallykeep.systems.postgres.offload.consuming import QueueService
 from tallykeep.systems.postgres.offload.standing import Standing
 from tallykeep.systems.postgres.replication import Connection
@@ -63,6 +64,7 @@ class Tier2LagCollector:
         self._standing = standing
         self._clock = clock
         self._lag = Lag()
+        self._level = Level(standing.cluster.folder, TIER_2, clock)
         self._patient_until = clock.monotonic() + _STARTING
 
     def verdicts(self) -> Sequence[Sample]:
@@ -78,7 +80,7 @@ class Tier2LagCollector:
             return
         timeline, state = self._standing.timeline, await in_thread(self._primary)
         held = await in_thread(shared, self._standing.cluster.archive, timeline, position, state)
-        seconds = self._lag.look(self._clock.monotonic(), state.lsn, held)
+        seconds = await behind(self._lag, self._level, self._clock, state.lsn, held)
         yield families.RPO_BYTES(self._lag.bytes, cluster_name=self.target, tier=TIER_2)
         yield families.RPO_SECONDS(seconds, cluster_name=self.target, tier=TIER_2)
 
