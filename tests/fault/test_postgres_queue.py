@@ -49,7 +49,7 @@ from tallykeep.systems.postgres.offload import consuming, jetstream
 from tallykeep.systems.postgres.offload.address import Address, address_of, queue_folder
 from tallykeep.systems.postgres.offload.dead_letters import announce, list_failed, queue_states, retry
 from tallykeep.systems.postgres.offload.items import WAL, Item, Letter
-from tallykeep.systems.postgres.offload.jetstream import connected
+from tallykeep.systems.postgres.offload.jetstream import Delivery, connected
 from tallykeep.systems.postgres.offload.nats_server import MISSING, PROGRAM, NatsServer
 from tallykeep.systems.postgres.offload.offload import Offload, offload_now
 from tallykeep.systems.postgres.offload.reconciling import Reconciler
@@ -487,6 +487,33 @@ async def test_what_has_failed_heals_with_the_next_comparison(
             await arrived(cluster, 0)
             await until(lambda: not offload.standings["main"].failed)
             await failed(settings, 0)
+
+
+async def test_waiting_for_the_first_comparison_is_no_attempt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A tier 2 that was away at the start leaves what has come since all its attempts."""
+    settings = postgres_settings(tmp_path, queue=replace(QUICK, retry_after=0.05, retry_at_most=0.05))
+    cluster = await opened(settings)
+    write(cluster, 0.5)
+    (tmp_path / "tier2").rename(tmp_path / "away")
+    (tmp_path / "tier2").touch()
+    async with running(cluster, settings) as offload:
+        await queued(offload)
+        deferred: list[Item] = []
+        not_now = offload.queue._not_now
+
+        async def counted(delivery: Delivery, item: Item) -> None:
+            deferred.append(item)
+            await not_now(delivery, item)
+
+        offload.queue._not_now = counted  # type: ignore[method-assign]
+        await receive(cluster, offload, 1)
+        await until(lambda: len(deferred) > 5)
+        (tmp_path / "tier2").unlink()
+        (tmp_path / "away").rename(tmp_path / "tier2")
+        (tmp_path / "tier2/main/wal").write_text("in the way")
+        offload.reconcilers["main"].wake()
+        await failed(settings, 1)
+        assert [dead.attempts for dead in await list_failed(settings)] == [QUICK.wal_attempts]
 
 
 async def test_no_dead_letter_is_left_of_what_arrived_without_the_queue(

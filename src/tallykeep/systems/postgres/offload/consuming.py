@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -55,6 +56,7 @@ class QueueService:
         self._hints: asyncio.Queue[Letter] = asyncio.Queue(_HINTS)
         self._served = False
         self._works: set[asyncio.Task[None]] = set()
+        self._deferred: Counter[Item] = Counter()  # how often each was given to us when nothing could be tried
         self._said = ""
 
     async def run(self) -> None:
@@ -186,7 +188,7 @@ class QueueService:
             await asyncio.shield(self._begun(letter))
             if failed:
                 await queue.forget(letter.item)
-            await delivery.done()
+            await self._done(delivery, letter.item)
         except Unreachable:
             raise
         except TallykeepError as error:
@@ -211,7 +213,8 @@ class QueueService:
 
     async def _failure(self, queue: Queue, delivery: Delivery, letter: Letter, error: Exception) -> None:
         """Later again, or never."""
-        settings, item, attempt = self._settings, letter.item, delivery.attempt
+        settings, item = self._settings, letter.item
+        attempt = max(delivery.attempt - self._deferred[item], 1)
         if isinstance(error, NotOurs):
             await self._not_now(delivery, item)
             return
@@ -224,16 +227,22 @@ class QueueService:
             except NotTaken:  # no room for dead letters: it stays what it is
                 await delivery.again(settings.retry_at_most)
             else:
-                await delivery.done()
+                await self._done(delivery, item)
         else:
             await delivery.again(min(settings.retry_after * 2.0 ** (attempt - 1), settings.retry_at_most))
 
     async def _not_now(self, delivery: Delivery, item: Item) -> None:
         """Soon, when the tiers have been compared; never where tier 2 is another's: that finds it when it is ours."""
         if self._worker.standings[item.cluster].owned is False:
-            await delivery.done()
+            await self._done(delivery, item)
         else:
+            self._deferred[item] += 1
             await delivery.again(min(_SOON, self._settings.retry_at_most))
+
+    async def _done(self, delivery: Delivery, item: Item) -> None:
+        """It leaves the queue."""
+        self._deferred.pop(item, None)
+        await delivery.done()
 
     def _failed_of(self, item: Item) -> dict[Item, str]:
         standing = self._worker.standings.get(item.cluster)
