@@ -17,6 +17,7 @@ _WAL = "klio_wal_written_total"  # there from the start, at 0
 _TIER_2 = "klio_consumer_written_total"
 _RECOVERABLE = "tallykeep_postgres_recovery_start_timestamp_seconds"
 _REFUSED = "tallykeep_postgres_retention_refused"
+_RETAINED = "tallykeep_postgres_slot_retained_bytes"
 _END = "tallykeep_postgres_wal_range_end_position_bytes"
 _COMPLETED = "klio_backup_latest_completion_time_seconds"
 
@@ -72,9 +73,9 @@ GAPS = (
 SLOT = (
     Alert(
         "PostgresSlotNearlyLost",
-        "{n} < 1073741824",
-        "The replication slot of {{ $labels.cluster_name }} is within 1 GiB of max_slot_wal_keep_size: after that the "
-        "primary removes WAL that tallykeep has not got.",
+        f"{{n}} < 1073741824 and on ({_CLUSTER}) {{n}} < on ({_CLUSTER}) {_RETAINED}",  # a small limit is no alarm
+        "The replication slot of {{ $labels.cluster_name }} keeps more than half of max_slot_wal_keep_size, and less "
+        "than 1 GiB of it is left: after that the primary removes WAL that tallykeep has not got.",
         severity="critical",
     ),
 )
