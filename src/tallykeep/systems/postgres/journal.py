@@ -11,12 +11,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tallykeep.systems.postgres.part import write_file
+
+T = TypeVar("T")
 
 JOURNAL = "journal.json"
 _LOCK = "journal.lock"
@@ -80,10 +82,10 @@ class Journal:
         """As it stands; empty where there is none, or it cannot be read."""
         try:
             found = json.loads((self._folder / JOURNAL).read_text())
-            verified = {tier: Verified(**each) for tier, each in found["verified"].items()}
-            retention = {tier: Retained(**each) for tier, each in found.get("retention", {}).items()}
-            backups, drill, drills = Backups(**found["backups"]), dict(found["drill"]), dict(found["drills"])
-            return Entries(backups, verified, drill, drills, retention)
+            verified = {tier: _read(Verified, each) for tier, each in found["verified"].items()}
+            retention = {tier: _read(Retained, each) for tier, each in found.get("retention", {}).items()}
+            drill, drills = dict(found["drill"]), dict(found["drills"])
+            return Entries(_read(Backups, found["backups"]), verified, drill, drills, retention)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return Entries()
 
@@ -138,3 +140,9 @@ class Journal:
             return replace(entries, retention={**entries.retention, tier: found})
 
         self.change(changed)
+
+
+def _read(kind: type[T], found: Mapping[str, Any]) -> T:
+    """What is known of it: a newer tallykeep, gone back from, may have written more."""
+    known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in found.items() if name in known})
