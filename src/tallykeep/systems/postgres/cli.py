@@ -141,7 +141,9 @@ def _add_status(commands: SubParsers) -> None:
 
 def _add_key(commands: SubParsers) -> None:
     parser = command(commands, "key", "make an encryption key", _KEY)
-    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="the recovery file (default, or -: print the key)")
+    parser.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE", help="the recovery file (default, or -: print the key)"
+    )
     parser.add_argument("--json", action="store_true", help="the result as JSON")
     parser.set_defaults(run=calls("commands:run_key"))
 
