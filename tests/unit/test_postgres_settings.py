@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tallykeep.cli.sections import sections
@@ -19,6 +21,18 @@ def test_a_slot_that_postgresql_would_refuse_is_refused(slot: str) -> None:
     """Its name is told with what may stand there, before anything is connected."""
     with pytest.raises(ConfigError, match=r"TALLYKEEP_POSTGRES_SLOT.*small letters"):
         load(sections(), URL | {"TALLYKEEP_POSTGRES_SLOT": slot})
+
+
+def test_a_question_is_for_the_cluster_that_it_names(tmp_path: Path) -> None:
+    """Of two clusters one is asked; a question that names none is for both; a cluster that is not there is refused."""
+    path, said = tmp_path / "tallykeep.yaml", "{clusters: [{name: a}, {name: b}], drill: {questions: [%s]}}"
+    path.write_text(f"postgres: {said % '{name: x, sql: SELECT, cluster: a}, {name: y, sql: SELECT}'}")
+    drill = load(sections(), {}, path).section("postgres").drill
+    assert [question.name for question in drill.questions_to("a")] == ["x", "y"]
+    assert [question.name for question in drill.questions_to("b")] == ["y"]
+    path.write_text(f"postgres: {said % '{sql: SELECT, cluster: c}'}")
+    with pytest.raises(ConfigError, match="no cluster c"):
+        load(sections(), {}, path)
 
 
 def test_a_schedule_may_be_never() -> None:

@@ -177,6 +177,7 @@ class QuestionSettings:
     database: str = setting("postgres", help="Where it is asked.")
     sql: str = setting("", help="A query, such as SELECT count(*) > 0 FROM orders.")
     expected: str = setting("t", help="Its right answer: the first column of its first row, as text.")
+    cluster: str = setting("", help="The cluster that is asked, where there are several. Empty: every one.")
 
     def __post_init__(self) -> None:
         if not self.sql:
@@ -210,6 +211,10 @@ class DrillSettings:
     questions: tuple[QuestionSettings, ...] = targets(QuestionSettings, help="Questions to the restored cluster.")
     settings: tuple[str, ...] = several(parse=TEXT, help="Settings of the server, such as shared_buffers=1GB.")
 
+    def questions_to(self, cluster: str) -> tuple[QuestionSettings, ...]:
+        """Those that a cluster is asked."""
+        return tuple(question for question in self.questions if question.cluster in ("", cluster))
+
 
 @dataclass(frozen=True, slots=True)
 class PostgresSettings:
@@ -240,6 +245,10 @@ class PostgresSettings:
     def __post_init__(self) -> None:
         if self.key and self.key_file:
             raise ValueError("give either key or key_file")
+        known = {"", *(cluster.name for cluster in self.clusters)}
+        unknown = sorted({question.cluster for question in self.drill.questions} - known)
+        if self.clusters and unknown:
+            raise ValueError(f"drill.questions: there is no cluster {', '.join(unknown)}")
 
     def asked_for(self) -> bool:
         """Whether there is anything to protect."""

@@ -99,7 +99,7 @@ class Course:
             self._begin("amcheck")
             await examining.check_indexes(server, programs, self._place.folder, result, self._clock)
         self._begin("questions")
-        await examining.ask(server, drill.questions, result, drill.timeout)
+        await examining.ask(server, drill.questions_to(self._cluster.name), result, drill.timeout)
         self._begin("checksums", result.bytes)
         await in_thread(server.stop)
         await examining.check_pages(self._place.data, result, self._watch.advance)
