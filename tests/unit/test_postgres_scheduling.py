@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 from tests.support.clock import FakeClock
+from tests.support.offloading import until
 from tests.support.postgres_retention import SEGMENT, backup, backups, opened, settings_of
 from tests.support.postgres_retention import START as BACKED_UP
 
 from tallykeep.errors import Unreachable
 from tallykeep.systems.postgres.coverage import Gap
 from tallykeep.systems.postgres.drilling.service import drill_schedule
-from tallykeep.systems.postgres.due import behind_gap
+from tallykeep.systems.postgres.due import behind_gap, left_to_another
 from tallykeep.systems.postgres.journal import Journal
+from tallykeep.systems.postgres.locks import BACKUP, exclusive
 from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.scheduling import RETRY, Schedule
 from tallykeep.systems.postgres.settings import RetentionSettings
@@ -171,3 +173,18 @@ async def test_a_gap_is_behind_a_backup_by_its_place_and_not_by_a_clock(tmp_path
     later = gap._replace(start=LSN(4 * SEGMENT), end=LSN(5 * SEGMENT), found=first.finished + 3 * HOUR)
     (cluster.folder / "gaps.jsonl").write_text(gap.to_json() + "\n" + later.to_json() + "\n")
     assert await urgent()
+
+
+@pytest.mark.parametrize("comes", [True, False])
+async def test_a_backup_by_command_counts_once_it_is_one(tmp_path: Path, comes: bool) -> None:
+    """The schedule waits for a command that takes a base backup, and takes one itself where that came to nothing."""
+    cluster, clock = await opened(settings_of(tmp_path, RetentionSettings())), FakeClock(BACKED_UP)
+    assert not await left_to_another(cluster, clock)
+    Journal(cluster.folder).backups(latest_start=BACKED_UP - 60)
+    with exclusive(cluster.folder / BACKUP, "a backup is being taken"):
+        left = asyncio.create_task(left_to_another(cluster, clock))
+        await until(lambda: clock._sleepers)
+        if comes:
+            await backups(cluster, 1)
+    await clock.advance(1.5)
+    assert await asyncio.wait_for(left, 20) == comes

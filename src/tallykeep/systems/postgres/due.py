@@ -15,10 +15,13 @@ from tallykeep.systems.postgres.cluster import Cluster
 from tallykeep.systems.postgres.coverage import Gap
 from tallykeep.systems.postgres.figures import held_backups
 from tallykeep.systems.postgres.journal import Journal
+from tallykeep.systems.postgres.locks import BACKUP, is_held
 from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.reach import coverage_of
 from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.repository.repository import Repository
+
+_POLL = 1.0  # seconds between two looks whether another process has ended
 
 
 def last_backup(cluster: Cluster, clock: Clock) -> Callable[[], Awaitable[float | None]]:
@@ -47,6 +50,18 @@ async def first_backup(cluster: Cluster, clock: Clock) -> float | None:
     except NotFound:
         return None
     return min((entry.finished for entry in listed.known.values()), default=None)
+
+
+async def left_to_another(cluster: Cluster, clock: Clock) -> bool:
+    """Whether another process was taking a base backup, and it came to be one. Returns once that has ended."""
+    lock = cluster.folder / BACKUP
+    if not await in_thread(is_held, lock):
+        return False
+    while await in_thread(is_held, lock):
+        await clock.sleep(_POLL)
+    begun = (await in_thread(Journal(cluster.folder).read)).backups.latest_start
+    newest = await last_backup(cluster, clock)()
+    return newest is not None and newest >= begun
 
 
 def behind_gap(cluster: Cluster, clock: Clock) -> Callable[[], Awaitable[bool]]:

@@ -21,10 +21,10 @@ from tallykeep.systems.postgres.cluster import Cluster, clusters_of, prepare
 from tallykeep.systems.postgres.collector import HeldCollector, WalCollector
 from tallykeep.systems.postgres.drilling.figures import DrillCollector
 from tallykeep.systems.postgres.drilling.service import drill_schedule
-from tallykeep.systems.postgres.due import behind_gap, first_backup, last_backup
+from tallykeep.systems.postgres.due import behind_gap, first_backup, last_backup, left_to_another
 from tallykeep.systems.postgres.figures import BaseCollector, WalProofCollector, WorkCollector
 from tallykeep.systems.postgres.journal import Journal
-from tallykeep.systems.postgres.locks import BACKUP, exclusive, is_held
+from tallykeep.systems.postgres.locks import exclusive
 from tallykeep.systems.postgres.offload.offload import Offload
 from tallykeep.systems.postgres.receiver import Receiver
 from tallykeep.systems.postgres.repository.entries import BackupEntry
@@ -164,8 +164,8 @@ class _Protection:
         clock, deadline = self._tools.clock, self._tools.clock.monotonic() + _READY
         while self._receiver is not None and not self._receiver.streaming and clock.monotonic() < deadline:
             await clock.sleep(0.2)
-        if await in_thread(is_held, self._cluster.folder / BACKUP):
-            _log.info("%s: a command takes a base backup already", self._cluster.name)
+        if await left_to_another(self._cluster, clock):
+            _log.info("%s: a command took a base backup", self._cluster.name)
             return
         entry = await run_backup(self._cluster, self._settings, clock, watching=Watching(done=self._backed_up))
         _log.info("%s: base backup %s taken: %d bytes", self._cluster.name, entry.name, entry.raw)
