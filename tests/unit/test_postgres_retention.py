@@ -390,8 +390,9 @@ async def test_wal_of_tier_2(tmp_path: Path) -> None:
     root = cluster.tier2.root
     parts = [part_key(Segment(1, LSN(number * SEGMENT), SEGMENT), 4096) for number in (1, 3)]
     newer = segment_key(Segment(2, LSN(SEGMENT), SEGMENT))
-    for key in (*parts, newer, "wal/00000002.history"):
+    for key in (*parts, newer):
         await root.create(key, b"")
+    await root.create("wal/00000002.history", b"1\t0/100000\tno recovery target specified\n")
     plan = await apply(cluster, cluster.tier2, settings, Hands())
     assert await names(cluster, cluster.tier2) == ["backup 3", "backup 4"]
     left = {each.key async for page in root.list("wal/") for each in page}
