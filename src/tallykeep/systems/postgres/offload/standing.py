@@ -69,6 +69,10 @@ class Standing:
         if self.remote is not None and segment not in self.remote.segments:
             self.lacking.add(segment)
 
+    def let_go(self, item: Item) -> None:
+        """Retention was faster: tier 1 does not hold it any more, so tier 2 is not behind for it."""
+        self.lacking = {segment for segment in self.lacking if segment.name != item.name}
+
     def stored(self, segment: Segment, size: int, *, same_bytes: bool) -> None:
         """Tier 2 holds it."""
         assert self.remote is not None, "nothing is written before a comparison"

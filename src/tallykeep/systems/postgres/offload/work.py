@@ -63,6 +63,7 @@ class Worker:
                 if await self._still_there(standing, item):
                     raise
                 _log.info("%s: is not in tier 1 any more, and is not copied: %s", item, error)
+                standing.let_go(item)
             standing.succeeded(item)
 
     def latest(self, cluster: str, time: float) -> None:
