@@ -353,6 +353,33 @@ async def test_an_external_queue(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert not (queue_folder(settings)).exists()
 
 
+async def test_a_queue_that_two_servers_share_by_mistake(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is for another server's cluster is given back to the queue, and told; nobody's goes in the end."""
+    port, config = free_port(), tmp_path / "theirs.conf"
+    config.write_text(f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{tmp_path / "theirs"}" }}\n')
+    with ManagedProcess([PROGRAM, "-c", str(config)], log=tmp_path / "theirs.log") as process:
+        await asyncio.to_thread(process.wait_ready, lambda: "Server is ready" in process.log_tail(50), 20)
+        queue = replace(QUICK, url=Secret(f"nats://127.0.0.1:{port}"))
+        settings = postgres_settings(tmp_path / "one", queue=queue)
+        theirs = replace(postgres_settings(tmp_path / "two", queue=queue), clusters=(ClusterSettings(name="second"),))
+        cluster, other = await opened(settings), await opened(theirs)
+        write(cluster, 0.5)
+        write(other, 0.5)
+        async with running(other, theirs) as second:
+            await queued(second)
+            async with running(cluster, settings) as offload:
+                await queued(offload)
+                await seen(offload)
+                await receive(cluster, offload, 8)
+                await arrived(cluster, *range(8))
+                await announce(settings, Item(WAL, "nobodys", segment(0).name))
+                async with asyncio.timeout(30):
+                    while sum(state.messages for state in await queue_states(settings)):  # noqa: ASYNC110
+                        await asyncio.sleep(0.1)
+                told = [line for line in caplog.messages if "which is none of this server's" in line]
+                assert len(told) == 1 and told[0].startswith("nobodys: WAL file")
+
+
 @pytest.mark.parametrize("scheme", ["nats", "tls"])
 async def test_an_external_queue_over_tls(tmp_path: Path, scheme: str) -> None:
     """With the CA it is given it trusts the server; without it nothing is said to it."""

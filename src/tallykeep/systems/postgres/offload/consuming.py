@@ -31,6 +31,7 @@ _HINTS = 1000
 _TAKE = 20.0  # seconds that a question for the next message stays open
 _HEARTBEAT = ACK_WAIT / 3
 _SOON = 2.0  # seconds until a message is looked at again that came before the first comparison
+_GIVEN_BACK = 10  # times that what is another server's is given back to the queue
 _END = 2.0  # seconds that work has to end
 _STARTING = 5.0  # seconds in which nobody wonders that there is no queue yet
 _log = logging.getLogger(__name__)
@@ -182,6 +183,9 @@ class QueueService:
             _log.error("%s", error)
             await delivery.drop()
             return
+        if letter.item.cluster not in self._worker.standings:
+            await self._not_ours(delivery, letter.item)
+            return
         beating = asyncio.create_task(self._beat(delivery))
         try:
             failed = letter.item in self._failed_of(letter.item)
@@ -238,6 +242,17 @@ class QueueService:
         else:
             self._deferred[item] += 1
             await delivery.again(min(_SOON, self._settings.retry_at_most))
+
+    async def _not_ours(self, delivery: Delivery, item: Item) -> None:
+        """Of another server, which shares the streams by mistake, or nobody's any more: given back some times."""
+        if delivery.attempt < _GIVEN_BACK:
+            await delivery.again(min(_SOON, self._settings.retry_at_most))
+            return
+        _log.warning(
+            "%s: the queue held it for a cluster which is none of this server's. Where another server has that, give "
+            "each a queue.prefix of its own.", item,
+        )  # fmt: skip
+        await delivery.drop()
 
     async def _done(self, delivery: Delivery, item: Item) -> None:
         """It leaves the queue."""
