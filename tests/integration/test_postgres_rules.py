@@ -105,6 +105,10 @@ STATES: Mapping[str, tuple[Figures, set[str]]] = {
         dict.fromkeys(IDLE, WITHDRAWN) | {each.replace("a:9090", "b:9090"): value for each, value in IDLE.items()},
         set()),
     "a gap": ({f"{GAPS}{TIER_1}": constant(1), f"{SINCE}{TIER_1}": NOTHING}, {"PostgresWalGap"}),
+    "a gap in tier 2": ({f"{GAPS}{TIER_2}": constant(1), f"{SINCE}{TIER_2}": NOTHING}, {"PostgresWalGap"}),
+    "object storage is away, after a gap that has a base backup behind it": (
+        {f"{GAPS}{TIER_2}": constant(1), **dict.fromkeys((f"{each}{TIER_2}" for each in (SINCE, REFUSED, RETAINED)),
+         WITHDRAWN)}, set()),
     "a gap with a base backup behind it": ({f"{GAPS}{TIER_1}": constant(1), f"{GAPS}{TIER_2}": constant(1)}, set()),
     "the slot fills the primary": ({f"tallykeep_postgres_slot_retained_bytes{CLUSTER}": constant(20e9)},
                                    {"PostgresSlotFillsPrimary"}),

@@ -22,6 +22,10 @@ _END = "tallykeep_postgres_wal_range_end_position_bytes"
 _COMPLETED = "klio_backup_latest_completion_time_seconds"
 
 
+# Object storage that does not answer: its backups cannot be seen, and other alerts are for that.
+_UNSEEN_TIER_2 = f'({{n}}{{tier="2"}} unless on ({_CLUSTER}, tier) {_REFUSED})'
+
+
 def _behind(tier: str, seconds: int, known: str) -> str:
     """WAL of more than `seconds` is missing in the tier, or for a cluster with `known` it is not told how much."""
     return (
@@ -64,7 +68,7 @@ GONE = (
 GAPS = (
     Alert(
         "PostgresWalGap",
-        f"{{n}} > 0 unless on ({_CLUSTER}, tier) {_RECOVERABLE}",
+        f"{{n}} > 0 unless on ({_CLUSTER}, tier) {_RECOVERABLE} unless on ({_CLUSTER}, tier) {_UNSEEN_TIER_2}",
         "WAL is missing inside what tier {{ $labels.tier }} holds of {{ $labels.cluster_name }}: no backup reaches "
         "the newest moment. Take a base backup.",
         severity="critical",
