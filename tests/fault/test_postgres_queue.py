@@ -359,7 +359,7 @@ async def test_a_queue_that_two_servers_share_by_mistake(tmp_path: Path, caplog:
     config.write_text(f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{tmp_path / "theirs"}" }}\n')
     with ManagedProcess([PROGRAM, "-c", str(config)], log=tmp_path / "theirs.log") as process:
         await asyncio.to_thread(process.wait_ready, lambda: "Server is ready" in process.log_tail(50), 20)
-        queue = replace(QUICK, url=Secret(f"nats://127.0.0.1:{port}"))
+        queue = replace(QUICK, url=Secret(f"nats://127.0.0.1:{port}"), retry_after=0.05, retry_at_most=0.05)
         settings = postgres_settings(tmp_path / "one", queue=queue)
         theirs = replace(postgres_settings(tmp_path / "two", queue=queue), clusters=(ClusterSettings(name="second"),))
         cluster, other = await opened(settings), await opened(theirs)
@@ -370,8 +370,8 @@ async def test_a_queue_that_two_servers_share_by_mistake(tmp_path: Path, caplog:
             async with running(cluster, settings) as offload:
                 await queued(offload)
                 await seen(offload)
-                await receive(cluster, offload, 8)
-                await arrived(cluster, *range(8))
+                await receive(cluster, offload, 4)
+                await arrived(cluster, *range(4))
                 await announce(settings, Item(WAL, "nobodys", segment(0).name))
                 async with asyncio.timeout(30):
                     while sum(state.messages for state in await queue_states(settings)):  # noqa: ASYNC110
