@@ -23,6 +23,7 @@ from tallykeep.systems.postgres import families, keyfile
 from tallykeep.systems.postgres.backing_up import run_backup
 from tallykeep.systems.postgres.cluster import Cluster, clusters_of, prepare
 from tallykeep.systems.postgres.coverage import Gap
+from tallykeep.systems.postgres.figures import held_backups
 from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.listing import listing
 from tallykeep.systems.postgres.locks import BACKUP, exclusive, is_held
@@ -168,7 +169,9 @@ async def test_a_base_backup_heals_a_gap(place: Path, tmp_path: Path, monkeypatc
         journal = Journal(cluster.folder)
         async with at_work(wanted):
             await asyncio.to_thread(wait, lambda: journal.read().backups.successes == 1)
-            gap = Gap(1, LSN(0), LSN(1), "a test", round(CLOCK.time(), 3))
+            [first] = await held_backups(cluster, CLOCK)
+            begun = LSN.parse(first.start_lsn)
+            gap = Gap(1, begun, LSN(begun + 1), "a test", round(CLOCK.time(), 3))
             (cluster.folder / "gaps.jsonl").write_text(f"{gap.to_json()}\n")
             await asyncio.to_thread(wait, lambda: journal.read().backups.successes == 2)
             await asyncio.sleep(1)
