@@ -18,7 +18,8 @@ async def accepting(
 ) -> AsyncIterator[tuple[str, int]]:
     """The address on which `serve` answers, a task for each connection; cancelled at the end.
 
-    A coroutine given to asyncio itself leaves a connection open that it was cancelled for before it began.
+    asyncio itself leaves a connection open whose task is cancelled before it began, or that was accepted, and not
+    attached yet, when its server is closed.
     """
     tasks: set[asyncio.Task[None]] = set()
     writers: set[asyncio.StreamWriter] = set()
@@ -37,6 +38,10 @@ async def accepting(
         yield host, port
     finally:
         ended = True
+        for listener in server.sockets:
+            asyncio.get_running_loop().remove_reader(listener)
+        for _ in range(_ROUNDS):
+            await asyncio.sleep(0)
         server.close()
         for task in tasks:
             task.cancel()
