@@ -7,9 +7,10 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 from tests.support.litellm import LitellmWatch, Tables, reading
 from tests.support.postgres import MakeDatabase
@@ -163,7 +164,7 @@ async def test_a_database_that_was_moved(
     async with LitellmWatch(reading(url), tmp_path) as watch:
         await watch.works()
     name = url.rpartition("/")[2]
-    moved = postgres.create_database(f"{name}_moved", name)
+    moved = copied(postgres, name)
     try:
         with Tables(moved) as tables:
             tables.run(
@@ -176,6 +177,14 @@ async def test_a_database_that_was_moved(
         assert [found.name for found in path.parent.glob("*.sqlite*") if "other" in found.name] == []
     finally:
         postgres.drop_database(f"{name}_moved")
+
+
+def copied(postgres: PostgresServer, name: str) -> str:
+    """A copy of a database, once the server has noticed that nobody is there any more: it waits for 5 s itself."""
+    for _ in range(8):
+        with suppress(psycopg.errors.ObjectInUse):
+            return postgres.create_database(f"{name}_moved", name)
+    raise AssertionError(f"{name} is still in use")
 
 
 async def test_a_longer_window_after_a_restart(litellm_database: MakeDatabase, tmp_path: Path) -> None:
