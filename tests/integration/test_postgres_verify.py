@@ -135,6 +135,9 @@ async def test_a_changed_pack_tells_files_and_bytes(cluster: Cluster) -> None:
     assert not noted.sound and noted.problem == problem
     journal = Journal(cluster.folder).read().verified["1"]
     assert (journal.failures, journal.problem) == (1, problem)
+    assert (await verified(cluster, "1", "monday"))["monday"].sound
+    later = Journal(cluster.folder).read().verified["1"]
+    assert later == replace(journal, successes=1), "what is wrong with another backup is not forgotten"
 
 
 async def test_missing_objects(cluster: Cluster) -> None:

@@ -21,8 +21,8 @@ from tallykeep.runtime.tracing import tracer
 from tallykeep.systems.postgres.archiver import LOCK
 from tallykeep.systems.postgres.basebackup.backup import BackupRequest, back_up
 from tallykeep.systems.postgres.basebackup.protocol import Begun
-from tallykeep.systems.postgres.cluster import TIER_1, Cluster
-from tallykeep.systems.postgres.journal import Entries, Journal, Verified
+from tallykeep.systems.postgres.cluster import Cluster
+from tallykeep.systems.postgres.journal import Entries, Journal
 from tallykeep.systems.postgres.locks import BACKUP, exclusive, is_held, writing
 from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.reach import coverage_of
@@ -164,18 +164,11 @@ async def _verify(cluster: Cluster, entry: BackupEntry, clock: Clock) -> None:
     async with writing(cluster, tier, clock) as repository:
         told = VerifiedEntry(entry.id, round(clock.time(), 3), verdict.sound, problem)
         await repository.commit([told, *damage_of(repository, read, clock)])
+    await in_thread(journal.verified, tier.number, told.time, problem, everything=False)
     if verdict.sound:
-        await in_thread(journal.change, _read_back)
         return
     await in_thread(_count, journal, "verification_failures")
-    await in_thread(journal.verified, tier.number, round(clock.time(), 3), problem)
     raise IntegrityError(f"{cluster.name}: the backup {entry.name} is not what was sent: {problem}")
-
-
-def _read_back(entries: Entries) -> Entries:
-    """One backup was sound: counted, while what was found of others stays as it is."""
-    before = entries.verified.get(TIER_1, Verified())
-    return replace(entries, verified={**entries.verified, TIER_1: replace(before, successes=before.successes + 1)})
 
 
 def _succeeded(journal: Journal, now: float, seconds: float) -> None:

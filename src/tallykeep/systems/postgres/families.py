@@ -208,13 +208,13 @@ WAL_DAMAGED = Family(
 )  # fmt: skip
 VERIFICATION_SOUND = Family(
     "tallykeep_postgres_verification_sound", Kind.GAUGE, FLAG, _TIER,
-    "Whether the latest verification of the tier found every byte as it was written (1), or damage (0). Absent before "
-    "the first.",
+    "Whether the latest verification of the tier found every byte as it was written (1), or damage (0), as does one of "
+    "a single backup since. Absent before the first.",
     alerts=alerts.CORRUPT,
 )  # fmt: skip
 VERIFICATION_TIME = Family(
     "tallykeep_postgres_verification_timestamp_seconds", Kind.GAUGE, TIMESTAMP, _TIER,
-    "Unix time when the latest verification of the tier ended. Absent before the first.",
+    "Unix time when every byte of the tier had been read last. Absent before the first time.",
 )  # fmt: skip
 OFFLOAD_FAILED = Family(
     "tallykeep_postgres_offload_failed", Kind.GAUGE, COUNT, _CLUSTER,

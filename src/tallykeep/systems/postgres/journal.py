@@ -104,14 +104,20 @@ class Journal:
         """Set fields of `backups`."""
         self.change(lambda entries: replace(entries, backups=replace(entries.backups, **changes)))
 
-    def verified(self, tier: str, time: float, problem: str) -> None:
-        """A verification of a tier has ended; `problem` is "" where all was sound."""
+    def verified(self, tier: str, time: float, problem: str, *, everything: bool = True) -> None:
+        """A verification of a tier, or of some of its backups, has ended; `problem` is "" where all was sound.
+
+        Of some: that these are sound takes nothing back of what was found of others, and no time is told of all.
+        """
 
         def to(entries: Entries) -> Entries:
             before = entries.verified.get(tier, Verified())
-            found = Verified(
-                before.successes + (not problem), before.failures + bool(problem), time, not problem, problem
+            found = replace(
+                before, successes=before.successes + (not problem), failures=before.failures + bool(problem)
             )
+            if everything or problem:
+                latest = time if everything else before.latest or time
+                found = replace(found, latest=latest, sound=not problem, problem=problem)
             return replace(entries, verified={**entries.verified, tier: found})
 
         self.change(to)

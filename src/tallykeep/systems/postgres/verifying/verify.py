@@ -55,7 +55,7 @@ async def verify_tier(
         entries = [repository.backup(id) for id in ids] or list(repository.backups.values())
         run = _Run(tier, repository, clock, patience)
         verdicts = await run.verify(entries, damage, advance, begun, everything=not ids)
-    await note(cluster, tier, verdicts, clock, run.read if run else {})
+    await note(cluster, tier, verdicts, clock, run.read if run else {}, everything=not ids)
     return verdicts
 
 
@@ -78,11 +78,12 @@ async def verify_backup(
 
 
 async def note(
-    cluster: Cluster, tier: Tier, verdicts: Sequence[Verdict], clock: Clock, read: Mapping[str, bool]
-) -> None:
+    cluster: Cluster, tier: Tier, verdicts: Sequence[Verdict], clock: Clock, read: Mapping[str, bool],
+    *, everything: bool,
+) -> None:  # fmt: skip
     """Write verdicts down, in the tier's manifest and in the journal; where tier 1 is elsewhere, nothing is.
 
-    `read`: keys of packs that were read, and whether each is sound.
+    `read`: keys of packs that were read, and whether each is sound; `everything`: whether all of the tier was.
 
     Raises: as locks.writing does.
     """
@@ -99,7 +100,7 @@ async def note(
     except (IntegrityError, NotFound):  # of an index: nothing is written to a repository that does not open
         if not problem:
             raise
-    await in_thread(Journal(cluster.folder).verified, tier.number, now, problem)
+    await in_thread(Journal(cluster.folder).verified, tier.number, now, problem, everything=everything)
 
 
 async def _commit(
@@ -113,7 +114,7 @@ async def _commit(
 def damage_of(repository: Repository, read: Mapping[str, bool], clock: Clock) -> list[Entry]:
     """What is to be committed of damaged packs: nothing where nothing is new.
 
-    `read`: keys of packs that were read, and whether each is sound.
+    `read`: keys of packs that were read, and whether each is sound; `everything`: whether all of the tier was.
     """
     damaged = {key for key in repository.damaged if not read.get(key)}
     damaged |= {pack.key for pack in repository.packs if not read.get(pack.key, True)}
