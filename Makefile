@@ -24,7 +24,7 @@ demo: setup ## a busy database, Litestream, S3 and tallykeep watching; DEMO_FOR=
 	@exec $(BIN)/tallykeep demo
 
 test: setup ## every test this machine allows; skipped ones say why
-	$(BIN)/pytest -n $(JOBS) -m "not soak" $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --maxschedchunk 4 -m "not soak" $(ARGS)
 
 soak: setup ## the full counts: kill and freeze real processes for many rounds
 	$(BIN)/pytest -n 0 -m soak $(ARGS)
