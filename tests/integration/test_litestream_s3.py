@@ -124,8 +124,7 @@ def test_interrupted_restore_leaves_nothing(own_seaweedfs: SeaweedFS, tmp_path: 
         "AWS_ACCESS_KEY_ID": own_seaweedfs.access_key, "AWS_SECRET_ACCESS_KEY": own_seaweedfs.secret_key,
     }  # fmt: skip
     url = f"s3://hanging/app?endpoint={own_seaweedfs.endpoint}"
-    code = "import sys; from tallykeep.cli.main import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "litestream", "restore", url, "-o", str(folder / "x.db")]
+    command = [sys.executable, "-P", "-m", "tallykeep", "litestream", "restore", url, "-o", str(folder / "x.db")]
     restore = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
     time.sleep(5)  # its start takes a second, and several on a busy machine
     restore.send_signal(signal.SIGINT)
