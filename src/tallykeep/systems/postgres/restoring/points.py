@@ -13,18 +13,16 @@ from contextlib import suppress
 
 from tallykeep.errors import IntegrityError, NotFound
 from tallykeep.runtime.threads import in_thread
-from tallykeep.systems.postgres.checksum import crc32c
 from tallykeep.systems.postgres.coverage import Range
 from tallykeep.systems.postgres.lsn import LSN, History, Segment
-from tallykeep.systems.postgres.pages import LONG, PAGE, SHORT
 from tallykeep.systems.postgres.restoring.tail import backwards
 from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
+from tallykeep.systems.postgres.unpaged import FLAGS, HEAD, WORD, crc_of, place, unpaged
 from tallykeep.systems.postgres.wal_source import HeldSegment
 
-_WORD = 8  # bytes, to which every record is aligned
-_HEAD, _NAMED = 24, 64  # bytes of a record's own header, and of a name
-_BEFORE = _HEAD + 2 + 8  # bytes before the name: size of the data, time
-_KIND, _FLAGS = (0x70, 0), 0x0F  # operation and resource manager, as they stand at 16
+_NAMED = 64  # bytes of a name
+_BEFORE = HEAD + 2 + 8  # bytes before the name: size of the data, time
+_KIND = (0x70, 0)  # operation and resource manager
 
 
 async def newest(wal: TieredWal, segments: Sequence[HeldSegment], history: History, reach: Range, name: str) -> LSN:
@@ -63,31 +61,20 @@ async def _inside(wal: TieredWal, segment: Segment, history: History, reach: Ran
 def scan(data: bytes, segment: Segment, name: str) -> list[LSN]:
     """Where restore points of that name begin in a segment, or in its beginning. Blocks."""
     named = name.encode("utf-8", "surrogateescape")[: _NAMED - 1] + b"\0"  # behind it there is anything
-    rest = (data[page + SHORT : page + PAGE] for page in range(PAGE, len(data), PAGE))
-    records = b"".join((data[LONG:PAGE], *rest))
-    return [LSN(segment.start + _place(at)) for at in _points(records, named)]
+    return [LSN(segment.start + place(at)) for at in _points(unpaged(data), named)]
 
 
 def _points(records: bytes, named: bytes) -> Iterator[int]:
     found = records.find(named, _BEFORE)
     while found >= 0:
         at = found - _BEFORE
-        if at % _WORD == 0 and _is_point(records[at : found + _NAMED]):
+        if at % WORD == 0 and _is_point(records[at : found + _NAMED]):
             yield at
         found = records.find(named, found + 1)
 
 
 def _is_point(record: bytes) -> bool:
-    size, crc = int.from_bytes(record[:4], "little"), int.from_bytes(record[_HEAD - 4 : _HEAD], "little")
-    if size != _BEFORE + _NAMED or size != len(record) or (record[16] & ~_FLAGS, record[17]) != _KIND:
+    size = int.from_bytes(record[:4], "little")
+    if size != _BEFORE + _NAMED or size != len(record) or (record[16] & ~FLAGS, record[17]) != _KIND:
         return False
-    return crc32c(record[: _HEAD - 4], crc32c(record[_HEAD:])) == crc
-
-
-def _place(at: int) -> int:
-    """Where a byte of the records lies in the segment."""
-    first = PAGE - LONG
-    if at < first:
-        return LONG + at
-    page, rest = divmod(at - first, PAGE - SHORT)
-    return (page + 1) * PAGE + SHORT + rest
+    return crc_of(record) == record[HEAD - 4 : HEAD]

@@ -16,39 +16,29 @@ import re
 from collections.abc import Iterator
 
 from tallykeep.errors import Refused
-from tallykeep.systems.postgres.checksum import crc32c
 from tallykeep.systems.postgres.lsn import LSN, Segment
-from tallykeep.systems.postgres.pages import LONG, PAGE, SHORT
+from tallykeep.systems.postgres.unpaged import FLAGS, HEAD, WORD, crc_of, place, unpaged
 
-_WORD = 8  # bytes, to which every record is aligned
-_HEAD = 24  # bytes of a record's own header, the last four of them its CRC
 _CREATE, _MANAGER = b"\x05\0\0", 17  # resource manager 5 and padding, at that offset; before it operation 0 with flags
-_FLAGS = 0x0F
-_SHORTEST, _LONGEST = _HEAD + 2 + 4 + 2, _HEAD + 3 + 5 + 4 + 1024  # bytes of such a record
+_SHORTEST, _LONGEST = HEAD + 2 + 4 + 2, HEAD + 3 + 5 + 4 + 1024  # bytes of such a record
 _MADE = re.compile(rb"(?:\xfd..)?(?:\xff.|\xfe....)....(/[^\0]*)\0", re.DOTALL)  # origin, size, oid, path
 
 
 def within(data: bytes, segment: Segment) -> bytes:
     """A segment, or its beginning, whose tablespaces lie in the data directory. Blocks. Raises: Refused."""
-    records = _records(data)
+    records = unpaged(data)
     changed: bytearray | None = None
     for at, size in _candidates(records):
         record = bytearray(records[at : at + size])
         if len(record) < size:
             _see_ended(records, at, segment, len(data))
-        elif _crc(record) == bytes(record[_HEAD - 4 : _HEAD]) and (made := _MADE.fullmatch(record, _HEAD)):
+        elif crc_of(bytes(record)) == record[HEAD - 4 : HEAD] and (made := _MADE.fullmatch(record, HEAD)):
             changed = changed or bytearray(data)
             record[made.start(1)] = 0
-            changed[_place(at + made.start(1))] = 0
-            crc = _place(at + _HEAD - 4)
-            changed[crc : crc + 4] = _crc(record)
+            changed[place(at + made.start(1))] = 0
+            crc = place(at + HEAD - 4)
+            changed[crc : crc + 4] = crc_of(bytes(record))
     return data if changed is None else bytes(changed)
-
-
-def _records(data: bytes) -> bytes:
-    """Pages without their headers, behind one another."""
-    rest = (data[page + SHORT : page + PAGE] for page in range(PAGE, len(data), PAGE))
-    return b"".join((data[LONG:PAGE], *rest))
 
 
 def _candidates(records: bytes) -> Iterator[tuple[int, int]]:
@@ -56,7 +46,7 @@ def _candidates(records: bytes) -> Iterator[tuple[int, int]]:
     found = records.find(_CREATE, _MANAGER)
     while found >= 0:
         at = found - _MANAGER
-        if at % _WORD == 0 and records[found - 1] <= _FLAGS:
+        if at % WORD == 0 and records[found - 1] <= FLAGS:
             size = int.from_bytes(records[at : at + 4], "little")
             if _SHORTEST <= size <= _LONGEST:
                 yield at, size
@@ -65,22 +55,9 @@ def _candidates(records: bytes) -> Iterator[tuple[int, int]]:
 
 def _see_ended(records: bytes, at: int, segment: Segment, size: int) -> None:
     """Of a record that does not end in the segment. One at the end of WAL is never replayed. Raises: Refused."""
-    position, before = segment.start + _place(at), int.from_bytes(records[at + 8 : at + 16], "little")
+    position, before = segment.start + place(at), int.from_bytes(records[at + 8 : at + 16], "little")
     if size == segment.size and position - segment.size < before < position:
         raise Refused(
             f"A tablespace was made at {LSN(position)}, and its record goes on into another WAL file: recovery would "
             "make it where the cluster has it. Take a base backup, and try again."
         )
-
-
-def _crc(record: bytearray) -> bytes:
-    return crc32c(bytes(record[: _HEAD - 4]), crc32c(bytes(record[_HEAD:]))).to_bytes(4, "little")
-
-
-def _place(at: int) -> int:
-    """Where a byte of the records lies in the segment."""
-    first = PAGE - LONG
-    if at < first:
-        return LONG + at
-    page, rest = divmod(at - first, PAGE - SHORT)
-    return (page + 1) * PAGE + SHORT + rest
