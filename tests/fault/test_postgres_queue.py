@@ -495,6 +495,19 @@ async def test_a_store_that_refuses_leads_to_dead_letters_and_back(
     assert seaweedfs.secret_key not in caplog.text
 
 
+@asynccontextmanager
+async def given_up(cluster: Cluster, settings: PostgresSettings, proxy: FaultProxy) -> AsyncIterator[Offload]:
+    """A server that was refused a file as often as it tries, and is refused it still."""
+    write(cluster, 0.5)
+    async with running(cluster, settings) as offload:
+        await queued(offload)
+        await seen(offload)
+        proxy.faults.append(Fault(writing, times=0, status=403, code="AccessDenied"))
+        await receive(cluster, offload, 1)
+        await failed(settings, 1)
+        yield offload
+
+
 async def test_what_has_failed_heals_with_the_next_comparison(
     tmp_path: Path, seaweedfs: SeaweedFS, bucket: str
 ) -> None:
@@ -502,13 +515,7 @@ async def test_what_has_failed_heals_with_the_next_comparison(
     settings = postgres_settings(tmp_path)
     with FaultProxy(seaweedfs.endpoint) as proxy:
         cluster = await opened(settings, impatient(seaweedfs, bucket, proxy.endpoint))
-        write(cluster, 0.5)
-        async with running(cluster, settings) as offload:
-            await queued(offload)
-            await seen(offload)
-            proxy.faults.append(Fault(writing, times=0, status=403, code="AccessDenied"))
-            await receive(cluster, offload, 1)
-            await failed(settings, 1)
+        async with given_up(cluster, settings, proxy) as offload:
             proxy.faults.clear()
             offload.reconcilers["main"].wake()
             await arrived(cluster, 0)
@@ -550,13 +557,8 @@ async def test_no_dead_letter_is_left_of_what_arrived_without_the_queue(
     settings = postgres_settings(tmp_path)
     with FaultProxy(seaweedfs.endpoint) as proxy:
         cluster = await opened(settings, impatient(seaweedfs, bucket, proxy.endpoint))
-        write(cluster, 0.5)
-        async with running(cluster, settings) as offload:
-            await queued(offload)
-            await seen(offload)
-            proxy.faults.append(Fault(writing, times=0, status=403, code="AccessDenied"))
-            await receive(cluster, offload, 1)
-            await failed(settings, 1)
+        async with given_up(cluster, settings, proxy) as offload:
+            pass
         proxy.faults.clear()
         await offload_now(cluster, settings, Book(), CLOCK)
         assert await holds(cluster, 0) and len(offload.standings["main"].failed) == 1
