@@ -6,13 +6,12 @@ import random
 from pathlib import Path
 
 import pytest
-from tests.support.offloading import back_up, contents_of, opened, postgres_settings, write
+from tests.support.offloading import back_up, contents_of, offload_now, opened, postgres_settings, write
 from tests.support.postgres_verify import flipped
 
 from tallykeep.clock import SystemClock
 from tallykeep.metrics import Book
 from tallykeep.storage.store import Store
-from tallykeep.systems.postgres.offload.offload import offload_now
 from tallykeep.systems.postgres.verifying.verify import verify_tier
 
 CLOCK = SystemClock()

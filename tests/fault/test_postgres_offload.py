@@ -19,6 +19,7 @@ from tests.support.offloading import (
     holds,
     key_of,
     keys,
+    offload_now,
     opened,
     postgres_settings,
     segment,
@@ -42,7 +43,6 @@ from tallykeep.systems.postgres.lsn import LSN, history_name
 from tallykeep.systems.postgres.offload.collector import Tier2LagCollector
 from tallykeep.systems.postgres.offload.deleting import deletable, delete_wal
 from tallykeep.systems.postgres.offload.items import BACKUP, WAL, Item, Letter
-from tallykeep.systems.postgres.offload.offload import offload_now
 from tallykeep.systems.postgres.offload.ownership import claim, take_over
 from tallykeep.systems.postgres.offload.partial import copy_partial
 from tallykeep.systems.postgres.offload.reconciling import Reconciler

@@ -26,6 +26,7 @@ from tests.support.offloading import (
     impatient,
     key_of,
     keys,
+    offload_now,
     opened,
     postgres_settings,
     running,
@@ -51,7 +52,7 @@ from tallykeep.systems.postgres.offload.dead_letters import announce, list_faile
 from tallykeep.systems.postgres.offload.items import WAL, Item, Letter
 from tallykeep.systems.postgres.offload.jetstream import Delivery, connected
 from tallykeep.systems.postgres.offload.nats_server import MISSING, PROGRAM, NatsServer
-from tallykeep.systems.postgres.offload.offload import Offload, offload_now
+from tallykeep.systems.postgres.offload.offload import Offload
 from tallykeep.systems.postgres.offload.reconciling import Reconciler
 from tallykeep.systems.postgres.settings import ClusterSettings, PostgresSettings
 

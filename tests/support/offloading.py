@@ -11,15 +11,16 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from tallykeep.clock import SystemClock
+from tallykeep.clock import Clock, SystemClock
 from tallykeep.config.model import Secret
 from tallykeep.demo.seaweedfs import SeaweedFS
 from tallykeep.errors import NotFound
 from tallykeep.metrics import Book, Family
 from tallykeep.runtime.backoff import Backoff
 from tallykeep.runtime.supervisor import Supervisor
+from tallykeep.runtime.threads import in_thread
 from tallykeep.storage.cloud import CloudStore
-from tallykeep.storage.digest import digest
+from tallykeep.storage.digest import check_digest, digest
 from tallykeep.storage.store import Store
 from tallykeep.systems.postgres.archive import Identity
 from tallykeep.systems.postgres.archiver import Archiver, Figures
@@ -28,11 +29,15 @@ from tallykeep.systems.postgres.keyfile import to_text
 from tallykeep.systems.postgres.locks import writing
 from tallykeep.systems.postgres.lsn import LSN, Segment
 from tallykeep.systems.postgres.offload.offload import Offload
+from tallykeep.systems.postgres.offload.reconciling import Reconciler
+from tallykeep.systems.postgres.offload.standing import Standing
+from tallykeep.systems.postgres.offload.work import Worker
 from tallykeep.systems.postgres.repository.chunk import SIZE
 from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.repository.files import FOLDER, BackupFile, Files
 from tallykeep.systems.postgres.repository.filling import Filler
-from tallykeep.systems.postgres.repository.repository import Repository, frames_of
+from tallykeep.systems.postgres.repository.pack import Pack
+from tallykeep.systems.postgres.repository.repository import Repository
 from tallykeep.systems.postgres.settings import ClusterSettings, PostgresSettings, QueueSettings, Tier2Settings
 from tallykeep.systems.postgres.wal_source import RemoteWal
 
@@ -230,3 +235,26 @@ async def contents_of(repository: Repository, entry: BackupEntry) -> list[bytes]
         async for id, chunk in frames_of(repository, pack):
             chunks[id] = chunk
     return [b"".join(chunks[id] for id in file.chunks) for file in (await repository.files(entry)).files]
+
+
+async def offload_now(cluster: Cluster, settings: PostgresSettings, book: Book, clock: Clock) -> Standing:
+    """Copy what tier 2 lacks, without a queue: in one go. What failed is in the answer.
+
+    Raises: Refused and ConfigError where tier 2 is not ours to write, or there is none; IntegrityError; StoreErrors.
+    """
+    standing = Standing(cluster, cluster.tier("2"))
+    parallel = settings.tier2.parallel
+    worker = Worker([standing], book, clock, parallel)
+    await Reconciler(standing, worker, None, settings.queue.reconcile_every, clock, parallel).compare()
+    return standing
+
+
+async def frames_of(repository: Repository, pack: Pack) -> AsyncIterator[tuple[bytes, bytes]]:
+    """Every chunk of a pack by its id, proved by the object's hash, its seal and its own. Raises: IntegrityError."""
+    name = f"{repository.store.name}/{pack.key}"
+    data = await repository.store.read(pack.key)
+    await in_thread(check_digest, name, data, pack.hash)
+    view, offsets = memoryview(data), pack.offsets()
+    for number in range(len(pack.stored)):
+        id = pack.id(number)
+        yield id, await in_thread(repository.frames.chunk, id, view[offsets[number] : offsets[number + 1]], name)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.clock import FakeClock
+from tests.support.offloading import frames_of
 
 from tallykeep.errors import IntegrityError, RestoreError, Unavailable
 from tallykeep.storage.local import LocalStore
@@ -21,7 +22,7 @@ from tallykeep.systems.postgres.repository.chunk import SIZE, Frames
 from tallykeep.systems.postgres.repository.files import BackupFile, Files, Tablespace
 from tallykeep.systems.postgres.repository.filling import Filler
 from tallykeep.systems.postgres.repository.pack import Pack, PackBuilder, decode_index, encode_index
-from tallykeep.systems.postgres.repository.repository import Repository, frames_of
+from tallykeep.systems.postgres.repository.repository import Repository
 
 KEY = Cipher(bytes(range(32)))
 CIPHERS = pytest.mark.parametrize("cipher", [None, KEY], ids=["plain", "encrypted"])

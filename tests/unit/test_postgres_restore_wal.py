@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -105,7 +106,7 @@ async def test_the_feeder_keeps_ahead_follows_and_ends(tmp_path: Path) -> None:
     assert spool.names() == names[5:6], "WAL has ended, and what was fetched stays"
     feeding = asyncio.create_task(Feeder(TieredWal([source]), spool, SystemClock(), 1).run())
     await asyncio.sleep(0.2)
-    spool.remove()
+    shutil.rmtree(spool.folder)
     await asyncio.wait_for(feeding, 20)
 
 

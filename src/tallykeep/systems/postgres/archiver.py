@@ -71,11 +71,6 @@ class Archiver:
             self.close()
             raise
 
-    @property
-    def unflushed(self) -> int:
-        """Bytes of WAL that are not durable yet."""
-        return self.position - self.durable
-
     def claim(self, identity: Identity, version: int = 0) -> None:
         """Say whose WAL comes; the first time it is written down. Raises: Refused where it is another's."""
         known = self.archive.identity

@@ -87,15 +87,3 @@ class Offload:
     def _unheard(self) -> None:
         for reconciler in self.reconcilers.values():
             reconciler.wake()
-
-
-async def offload_now(cluster: Cluster, settings: PostgresSettings, book: Book, clock: Clock) -> Standing:
-    """Copy what tier 2 lacks, without a queue: for a command where no server runs. What failed is in the answer.
-
-    Raises: Refused and ConfigError where tier 2 is not ours to write, or there is none; IntegrityError; StoreErrors.
-    """
-    standing = Standing(cluster, cluster.tier("2"))
-    parallel = settings.tier2.parallel
-    worker = Worker([standing], book, clock, parallel)
-    await Reconciler(standing, worker, None, settings.queue.reconcile_every, clock, parallel).compare()
-    return standing

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from tallykeep.clock import Clock
 from tallykeep.errors import IntegrityError, NotFound, RestoreError
@@ -237,14 +237,3 @@ class Repository:
                 raise
             damage.append(str(error))
             return []
-
-
-async def frames_of(repository: Repository, pack: Pack) -> AsyncIterator[tuple[bytes, bytes]]:
-    """Every chunk of a pack by its id, proved by the object's hash, its seal and its own. Raises: IntegrityError."""
-    name = f"{repository.store.name}/{pack.key}"
-    data = await repository.store.read(pack.key)
-    await in_thread(check_digest, name, data, pack.hash)
-    view, offsets = memoryview(data), pack.offsets()
-    for number in range(len(pack.stored)):
-        id = pack.id(number)
-        yield id, await in_thread(repository.frames.chunk, id, view[offsets[number] : offsets[number + 1]], name)

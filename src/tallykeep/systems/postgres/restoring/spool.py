@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -83,10 +82,6 @@ class Spool:
             yield True
         finally:
             os.close(lock)
-
-    def remove(self) -> None:
-        """Idempotent."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Feeder:
