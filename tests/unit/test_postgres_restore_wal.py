@@ -110,6 +110,22 @@ async def test_the_feeder_keeps_ahead_follows_and_ends(tmp_path: Path) -> None:
     await asyncio.wait_for(feeding, 20)
 
 
+async def test_the_feeder_fetches_nothing_twice(tmp_path: Path) -> None:
+    """A server that has overtaken it, and had a segment from get-wal, finds those behind it where they were put."""
+    source = archive(tmp_path / "a", ALL[:5])
+    spool = Spool(tmp_path / "spool")
+    spool.make()
+    spool.go_on(ALL[0])
+    names = [segment.name for segment in ALL]
+    feeding = asyncio.create_task(Feeder(TieredWal([source]), spool, SystemClock(), 4).run())
+    await _until(spool, names[:4])
+    there = (spool.folder / names[2]).stat().st_ino
+    spool.go_on(ALL[2])
+    await _until(spool, names[2:5])
+    assert (spool.folder / names[2]).stat().st_ino == there
+    await asyncio.wait_for(feeding, 20)
+
+
 async def _until(spool: Spool, names: list[str]) -> None:
     async with asyncio.timeout(20):
         while spool.names() != names:  # noqa: ASYNC110 - another process would not say so either

@@ -7,7 +7,6 @@ or damaged later and still to be had from the primary) stays where it is until t
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -29,6 +28,7 @@ from tallykeep.systems.postgres.archive import (
 )
 from tallykeep.systems.postgres.cipher import Cipher
 from tallykeep.systems.postgres.coverage import Gap
+from tallykeep.systems.postgres.locks import take
 from tallykeep.systems.postgres.lsn import LSN, Segment, history_bytes, history_name
 from tallykeep.systems.postgres.pages import PageCheck
 from tallykeep.systems.postgres.part import Part, sync_folder, unavailable, write_file
@@ -284,11 +284,9 @@ def _locked(folder: Path) -> int:
         file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigError(f"{folder}: WAL cannot be kept there: {error.strerror}.") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not take(file):
         os.close(file)
-        raise Conflict(f"{folder}: another process writes WAL there; one cluster has one writer.") from None
+        raise Conflict(f"{folder}: another process writes WAL there; one cluster has one writer.")
     return file
 
 

@@ -1,4 +1,8 @@
-"""Locks between the processes of one machine. The kernel lets go of them when their process dies."""
+"""Locks between the processes of one machine. The kernel lets go of them when their process dies.
+
+Who holds one has it exclusively, who only looks has it shared, for as long as that takes. So looking is never taken
+for holding: not by whoever else looks, nor by whoever wants it, who waits for that moment.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,28 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tallykeep.clock import Clock
 from tallykeep.errors import ConfigError, Conflict
-from tallykeep.systems.postgres.cluster import Cluster, Tier
-from tallykeep.systems.postgres.repository.repository import Repository
+
+if TYPE_CHECKING:
+    from tallykeep.systems.postgres.cluster import Cluster, Tier
+    from tallykeep.systems.postgres.repository.repository import Repository
 
 BACKUP = "backup.lock"
 _POLL = 0.2  # seconds between two tries
-_GLANCES, _GLANCE = 5, 0.02  # tries, and seconds: `is_held` has a lock for as long as it looks
+_GLANCE = 0.001  # seconds between two tries while another process looks
+
+
+def take(file: int) -> bool:
+    """Hold the lock for as long as the file is open; false where another process does. Blocks while one looks."""
+    while not _locked(file, fcntl.LOCK_EX):
+        if not _locked(file, fcntl.LOCK_SH):
+            return False
+        fcntl.flock(file, fcntl.LOCK_UN)
+        time.sleep(_GLANCE)
+    return True
 
 
 @contextmanager
@@ -24,7 +41,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
     """Hold the lock while the context lasts. Raises: Conflict where another process has it; ConfigError."""
     file = _open(path)
     try:
-        if not _taken_soon(file):
+        if not take(file):
             raise Conflict(f"{path}: {what} by another process; wait for its end.")
         yield
     finally:
@@ -49,12 +66,9 @@ def is_held(path: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        return not _locked(file, fcntl.LOCK_SH)
     finally:
         os.close(file)
-    return False
 
 
 @asynccontextmanager
@@ -62,7 +76,7 @@ async def waited_for(path: Path, clock: Clock) -> AsyncIterator[None]:
     """Hold the lock while the context lasts, once whoever has it has let go. Raises: ConfigError."""
     file = _open(path)
     try:
-        while not _taken(file):
+        while not take(file):
             await clock.sleep(_POLL)
         yield
     finally:
@@ -88,17 +102,9 @@ def _open(path: Path) -> int:
         raise ConfigError(f"{path}: cannot be made: {error.strerror}; is the archive there?") from None
 
 
-def _taken(file: int) -> bool:
+def _locked(file: int, kind: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
-
-
-def _taken_soon(file: int) -> bool:
-    for _ in range(_GLANCES):
-        if _taken(file):
-            return True
-        time.sleep(_GLANCE)
-    return False

@@ -81,9 +81,7 @@ def _go_on(args: argparse.Namespace, options: Sequence[str], given: Given, spool
         return
     spool.make()
     spool.go_on(following)
-    with spool.feeding() as free:
-        pass
-    if free:
+    if not spool.is_fed():
         argv = [*PROGRAM, "postgres", "get-wal", *options, *_same(args), "--feed", args.file, str(args.path)]
         nowhere = subprocess.DEVNULL
         subprocess.Popen(argv, start_new_session=True, stdin=nowhere, stdout=nowhere, stderr=nowhere)

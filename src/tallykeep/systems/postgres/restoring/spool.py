@@ -12,7 +12,6 @@ Memory: four segments. Disk: as many segments as are fetched ahead.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from pathlib import Path
 from tallykeep.clock import Clock
 from tallykeep.errors import NotFound, TallykeepError
 from tallykeep.runtime.threads import in_thread
+from tallykeep.systems.postgres.locks import is_held, take
 from tallykeep.systems.postgres.lsn import Segment, is_segment_name
 from tallykeep.systems.postgres.restoring.getwal import place
 from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
@@ -59,12 +59,16 @@ class Spool:
         with suppress(TallykeepError):
             place(segment.name.encode(), self.folder / _FOLLOWING)
 
-    def keep(self, first: Segment, last: Segment) -> None:
-        """Throw away what lies outside: it was fetched for a course that the server did not take."""
+    def keep(self, first: Segment, ahead: int) -> None:
+        """Throw away what is none of the `ahead` segments from the first on: the server took another course."""
         for name in self.names():
             segment = Segment.parse(name, first.size)
-            if segment.timeline != first.timeline or not first.start <= segment.start <= last.start:
+            if segment.timeline != first.timeline or not 0 <= segment.start - first.start < ahead * first.size:
                 (self.folder / name).unlink(missing_ok=True)
+
+    def is_fed(self) -> bool:
+        """Whether a process feeds it."""
+        return is_held(self.folder / _LOCK)
 
     @contextmanager
     def feeding(self) -> Iterator[bool]:
@@ -75,11 +79,7 @@ class Spool:
             yield False
             return
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
+            yield take(lock)
         finally:
             os.close(lock)
 
@@ -90,7 +90,6 @@ class Feeder:
     def __init__(self, wal: TieredWal, spool: Spool, clock: Clock, ahead: int = AHEAD) -> None:
         self._wal, self._spool, self._clock, self._ahead = wal, spool, clock, ahead
         self._said = ""  # where to go on, as it was last told
-        self._first: Segment | None = None
         self._next: Segment | None = None  # to fetch
         self._taken = clock.monotonic()  # when something last was
         self._had: Sequence[str] = ()
@@ -111,10 +110,11 @@ class Feeder:
         if room <= 0:
             await self._clock.sleep(_POLL)
             return True
-        batch = [self._next]
+        batch: list[Segment] = []
         while len(batch) < room:
-            batch.append(batch[-1].next())
-        self._next = batch[-1].next()
+            if self._next.name not in held:
+                batch.append(self._next)
+            self._next = self._next.next()
         self._taken = self._clock.monotonic()
         return all(await asyncio.gather(*(self._fetch(segment) for segment in batch)))
 
@@ -123,9 +123,8 @@ class Feeder:
         said = self._spool.following()
         if said != self._said and is_segment_name(said):
             self._said = said
-            self._first = self._next = Segment.parse(said, segment_size)
-        if self._first is not None and self._next is not None:
-            self._spool.keep(self._first, self._next)
+            self._next = Segment.parse(said, segment_size)
+            self._spool.keep(self._next, self._ahead)
         held = self._spool.names()
         if set(self._had) - set(held):
             self._taken = self._clock.monotonic()
