@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tallykeep.storage.handing_over import hand_over
+
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC  # the root itself may be reached through links
 
@@ -32,6 +34,8 @@ def make(root: Path, folder: str) -> None:
     for depth, part in enumerate(parts):
         with opened(root, _joined(parts[:depth])) as parent, suppress(FileExistsError):
             os.mkdir(part, dir_fd=parent)
+            with opened(root, _joined(parts[: depth + 1])) as made:
+                hand_over(made, parent)
             os.fsync(parent)
 
 

@@ -23,6 +23,7 @@ from typing import TypeVar
 from tallykeep.errors import Conflict, Corrupt, Denied, NotFound, StoreError, Unavailable
 from tallykeep.storage.content import Content, groups
 from tallykeep.storage.folders import make, opened, prune
+from tallykeep.storage.handing_over import hand_over
 from tallykeep.storage.keys import checked, folder_of, is_hopeless
 from tallykeep.storage.store import ObjectInfo
 from tallykeep.storage.walk import ASIDE, info, pages
@@ -174,6 +175,7 @@ def _name(key: str) -> str:
 def _write(folder: int, name: str, data: Content) -> None:
     descriptor = os.open(name, _NEW, 0o666, dir_fd=folder)
     try:
+        hand_over(descriptor, folder)
         for group in groups(data):
             _write_fully(descriptor, group)
         os.fsync(descriptor)

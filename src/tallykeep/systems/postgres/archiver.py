@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from tallykeep.errors import ConfigError, Conflict, Malformed, Refused
-from tallykeep.systems.postgres import blocks
+from tallykeep.storage.handing_over import hand_over, make_folders
+from tallykeep.systems.postgres import blocks, locks
 from tallykeep.systems.postgres.archive import (
     GAPS,
     IDENTITY,
@@ -28,7 +29,6 @@ from tallykeep.systems.postgres.archive import (
 )
 from tallykeep.systems.postgres.cipher import Cipher
 from tallykeep.systems.postgres.coverage import Gap
-from tallykeep.systems.postgres.locks import take
 from tallykeep.systems.postgres.lsn import LSN, Segment, history_bytes, history_name
 from tallykeep.systems.postgres.pages import PageCheck
 from tallykeep.systems.postgres.part import Part, sync_folder, unavailable, write_file
@@ -156,6 +156,7 @@ class Archiver:
         path = self.archive.folder / GAPS
         try:
             with path.open("ab") as file:
+                hand_over(file.fileno(), path.parent)
                 file.write(b"" if _ends_well(path) else b"\n")
                 file.write(gap.to_json().encode() + b"\n")
                 file.flush()
@@ -280,11 +281,11 @@ class Archiver:
 def _locked(folder: Path) -> int:
     """The archive's lock, held as long as the file is open. Raises: Conflict; ConfigError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        make_folders(folder)
+        file = locks.made(folder / LOCK)
     except OSError as error:
         raise ConfigError(f"{folder}: WAL cannot be kept there: {error.strerror}.") from None
-    if not take(file):
+    if not locks.take(file):
         os.close(file)
         raise Conflict(f"{folder}: another process writes WAL there; one cluster has one writer.")
     return file

@@ -23,6 +23,7 @@ from tallykeep.clock import Clock
 from tallykeep.config.model import Secret
 from tallykeep.errors import ConfigError, Conflict, IntegrityError, NotFound, StoreError
 from tallykeep.runtime.threads import in_thread
+from tallykeep.storage.handing_over import make_folders
 from tallykeep.storage.local import LocalStore
 from tallykeep.storage.retry import RetryStore
 from tallykeep.storage.store import Store
@@ -195,11 +196,11 @@ async def prepare(cluster: Cluster) -> None:
 
 def _make(cluster: Cluster) -> None:
     try:
-        (cluster.folder / BASE).mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folders(cluster.folder / BASE, 0o700)
         if cluster.tier2 is not None and cluster.tier2.base.backend == "filesystem":
             base = Path(unquote(cluster.tier2.base.name.removeprefix("file://")))
             _see_apart(cluster.folder.resolve(), base.parent.resolve())
-            base.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folders(base, 0o700)
     except OSError as error:
         raise ConfigError(f"{error.filename}: backups cannot be kept there: {error.strerror}.") from None
 

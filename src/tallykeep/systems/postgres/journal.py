@@ -8,14 +8,13 @@ anything: where it is lost, counts begin anew. Every call blocks.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tallykeep.systems.postgres.locks import in_turn
 from tallykeep.systems.postgres.part import write_file
 
 T = TypeVar("T")
@@ -90,15 +89,11 @@ class Journal:
             return Entries()
 
     def change(self, to: Callable[[Entries], Entries]) -> Entries:
-        """Put what `to` makes of it in its place. Raises: Unavailable."""
-        file = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        """Put what `to` makes of it in its place. Raises: Unavailable; ConfigError where there is no archive."""
+        with in_turn(self._folder / _LOCK):
             entries = to(self.read())
             write_file(self._folder / JOURNAL, json.dumps(asdict(entries)).encode())
             return entries
-        finally:
-            os.close(file)
 
     def backups(self, **changes: Any) -> None:
         """Set fields of `backups`."""

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tallykeep.clock import Clock
+from tallykeep.storage.handing_over import hand_over
 
 _EVERY = 30.0  # seconds between two touches
 
@@ -39,5 +40,6 @@ class Level:
             return
         with suppress(OSError):
             self._path.touch()
+            hand_over(self._path, self._path.parent)
             os.utime(self._path, (self._clock.time(), self._clock.time()))
             self._touched = now

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from tallykeep.clock import Clock
 from tallykeep.errors import ConfigError, Conflict
+from tallykeep.storage.handing_over import hand_over
 
 if TYPE_CHECKING:
     from tallykeep.systems.postgres.cluster import Cluster, Tier
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 BACKUP = "backup.lock"
 _POLL = 0.2  # seconds between two tries
 _GLANCE = 0.001  # seconds between two tries while another process looks
+
+
+def made(path: Path) -> int:
+    """A lock's file, open, made where it is missing. Raises: OSError."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    hand_over(file, path.parent)
+    return file
 
 
 def take(file: int) -> bool:
@@ -97,7 +105,7 @@ async def writing(cluster: Cluster, tier: Tier, clock: Clock) -> AsyncIterator[R
 
 def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return made(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be made: {error.strerror}; is the archive there?") from None
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tallykeep.errors import Unavailable
 from tallykeep.runtime.tracing import tracer
+from tallykeep.storage.handing_over import hand_over, make_folders
 from tallykeep.systems.postgres.blocks import Encoder, Header
 from tallykeep.systems.postgres.cipher import Cipher
 from tallykeep.systems.postgres.lsn import LSN
@@ -45,8 +46,9 @@ class Part:
         self._labels = {"wal_name": header.segment.name}
         self._encoder = Encoder(header, cipher)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(path.parent)
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            hand_over(self._file, path.parent)
         except OSError as error:
             raise unavailable(path, error) from None
         self._write(self._encoder.header)
@@ -143,8 +145,9 @@ def write_file(path: Path, data: bytes) -> None:
     """Make a small file, durable and whole or not at all. Raises: Unavailable."""
     new = path.with_name(path.name + ".new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         with new.open("wb") as file:
+            hand_over(file.fileno(), path.parent)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

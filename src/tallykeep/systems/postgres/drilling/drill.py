@@ -15,6 +15,7 @@ from tallykeep.clock import Clock
 from tallykeep.errors import TallykeepError
 from tallykeep.runtime.threads import in_thread
 from tallykeep.runtime.tracing import tracer
+from tallykeep.storage.handing_over import make_folders
 from tallykeep.systems.postgres import locks
 from tallykeep.systems.postgres.cluster import Cluster
 from tallykeep.systems.postgres.drilling import cold
@@ -86,7 +87,7 @@ def _alone(parent: Path, owner: Owner | None, *, keep: bool) -> Iterator[Scratch
 def _keep(cluster: Cluster, result: DrillResult) -> None:
     """Put the result into the journal; a disk that is full does not take it away from whoever waits for it."""
     try:
-        cluster.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folders(cluster.folder, 0o700)
         journal = Journal(cluster.folder)
         before = float(journal.read().drill.get("last_success", 0.0))
         result.last_success = result.finished if result.ok else before

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from tallykeep.errors import ConfigError
 from tallykeep.runtime.threads import in_thread
+from tallykeep.storage.handing_over import make_folders
 from tallykeep.systems.postgres import locks
 from tallykeep.systems.postgres.settings import PostgresSettings
 from tallykeep.systems.postgres.throwaway.ended import Ended
@@ -135,8 +136,8 @@ def make(folder: Path) -> None:
     """Make a folder that others may pass through. Raises: ConfigError."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
-        for each in reversed(missing):
-            each.mkdir(exist_ok=True)
+        make_folders(folder)
+        for each in missing:
             each.chmod(0o711)
     except OSError as error:
         raise ConfigError(f"{folder}: nothing can be restored there: {error.strerror}; give drill.scratch.") from None
