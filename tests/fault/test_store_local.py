@@ -274,8 +274,8 @@ async def test_a_hung_disk_is_unavailable(root: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes what others cannot use")
-async def test_what_root_makes_is_the_folders_owners(root: Path) -> None:
+def test_what_root_makes_is_the_folders_owners(root: Path) -> None:
     """A command under sudo in a server's folder: that server can write beside it, and remove it."""
     os.chown(root, 61_234, 61_235)
-    await LocalStore(root).create("a/b/object", b"x")
+    asyncio.run(LocalStore(root).create("a/b/object", b"x"))
     assert {(path.stat().st_uid, path.stat().st_gid) for path in root.rglob("*")} == {(61_234, 61_235)}
