@@ -1,4 +1,6 @@
-"""What every test may count on: the real servers of tests/support/servers.py, and an environment without settings."""
+"""What every test may count on: the real servers of tests/support/servers.py, an environment without settings, and
+time: no test fails because the machine is busy or its disk is slow.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from tallykeep.history import service as history
+
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 pytest_plugins = ["tests.support.servers", "tests.support.postgres", "tests.support.kafka", "tests.support.clouds"]
 
@@ -19,4 +27,12 @@ def clean_environment() -> Iterator[None]:
         for name in tuple(os.environ):
             if name.startswith(_SETTINGS):
                 patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_history() -> Iterator[None]:
+    """A history in this process waits for a disk that takes seconds to sync; tests of its patience shorten it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history, "PATIENCE", 60.0)
         yield

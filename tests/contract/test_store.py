@@ -324,7 +324,9 @@ async def test_awkward_keys(store: Store) -> None:
         assert (await store.head(key)).key == key
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(key=_KEYS, content=st.binary(max_size=64))
 async def test_any_key_and_any_content(store: Store, key: str, content: bytes) -> None:
     """What was put under a key is read, listed and deleted under that very key."""
