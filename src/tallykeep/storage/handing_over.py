@@ -20,8 +20,8 @@ def hand_over(made: int | Path, folder: int | Path) -> None:
 
 
 def make_folders(path: Path, mode: int = 0o777) -> None:
-    """Make a folder and those above it, as far as they are missing."""
+    """Make a folder of that mode, and those above it as any folder is made, as far as they are missing."""
     missing = [each for each in (path, *path.parents) if not each.exists()]
     for each in reversed(missing):
-        each.mkdir(mode, exist_ok=True)
+        each.mkdir(mode if each == path else 0o777, exist_ok=True)
         hand_over(each, each.parent)
