@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -177,8 +178,11 @@ def test_the_environment_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "leaked" not in child.log_tail()
 
 
-def test_free_ports_can_be_bound_and_differ() -> None:
-    """Several looks give several ports, below the range that outgoing connections are given theirs from."""
+def test_a_free_port_is_given_to_one_who_asks_and_a_server_may_bind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks at the same ports in the same order is given another one, though nothing listens there yet."""
+    monkeypatch.setattr("random.sample", lambda ports, count: list(ports)[:count])
     ports = {free_port() for _ in range(20)}
-    assert len(ports) > 1
-    assert max(ports) < 32768
+    assert len(ports) == 20
+    assert max(ports) < 32768, "below the range that outgoing connections are given theirs from"
+    for port in ports:
+        socket.create_server(("127.0.0.1", port)).close()

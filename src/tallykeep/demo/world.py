@@ -7,6 +7,7 @@ on. Everything stands in one temporary folder and is gone with it.
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import sys
@@ -29,6 +30,9 @@ BUCKET = "demo"
 RATE = 5  # commits a second, in each database
 _PREFERRED_PORT = 9090  # where people expect it
 _PREFERRED_API_PORT = 8000
+_TRIES = 3  # another process may take a port between the look and the start
+_PATIENCE = 60.0  # seconds for tallykeep's start
+_FAREWELL = 30.0  # and for its end: more than it gives itself
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")  # a user's own settings must not leak in
 
 _LITESTREAM_YML = """\
@@ -117,7 +121,7 @@ class World:
             if self.gateway is not None:
                 self.gateway.wait_ready()
             self.tallykeep = self._started_tallykeep()
-            stack.callback(self.tallykeep.stop)
+            stack.callback(self.tallykeep.stop, _FAREWELL)
             self._stack = stack.pop_all()
         return self
 
@@ -202,33 +206,29 @@ class World:
         return LitestreamDaemon(self._below("litestream"), config)
 
     def _started_tallykeep(self) -> ManagedProcess:
-        """tallykeep on the port people expect, or on another where somebody has it or takes it meanwhile."""
-        for self.port in (_PREFERRED_PORT, free_port()):
-            if not _is_free(self.port):
-                continue
+        """tallykeep on the ports people expect, or on others where somebody has one of them or takes it meanwhile."""
+        for attempt in itertools.count(1):
+            self.port, self.api_port = _port(_PREFERRED_PORT), _port(_PREFERRED_API_PORT)
             tallykeep = self._tallykeep()
             tallykeep.start()
             try:
-                tallykeep.wait_ready(self._listening, timeout=20)
+                tallykeep.wait_ready(self._listening, _PATIENCE)
+                break
             except Unreachable:
+                taken = not tallykeep.alive and not (_is_free(self.port) and _is_free(self.api_port))
                 tallykeep.kill()
-                if self.port != _PREFERRED_PORT or _is_free(self.port):
+                if attempt == _TRIES or not taken:
                     raise
-            else:
-                return tallykeep
-        raise Unreachable(f"no port for tallykeep: {_PREFERRED_PORT} and {self.port} are taken")
+        return tallykeep
 
     def _listening(self) -> bool:
-        """By its own word: on that port another process might answer."""
-        return f":{self.port}/metrics" in self._log.read_text() and get(self.port, "/healthz") is not None
+        """By its own word: on these ports another process might answer."""
+        ports, said = [self.port] if self.gateway is None else [self.port, self.api_port], self._log.read_text()
+        return all(f"serving http://127.0.0.1:{port}/" in said for port in ports) and bool(get(self.port, "/healthz"))
 
     @property
     def _log(self) -> Path:
         return self.folder / "tallykeep.log"
-
-    def _gateway_yaml(self, gateway: Gateway) -> str:
-        self.api_port = _PREFERRED_API_PORT if _is_free(_PREFERRED_API_PORT) else free_port()
-        return _LITELLM_YAML.format(url=gateway.url, metrics=gateway.metrics, api=self.api_port)
 
     @property
     def config(self) -> Path:
@@ -240,6 +240,9 @@ class World:
         """Of every tallykeep in this world."""
         return {name: os.environ[name] for name in _INHERITED if name in os.environ}
 
+    def _gateway_yaml(self, gateway: Gateway) -> str:
+        return _LITELLM_YAML.format(url=gateway.url, metrics=gateway.metrics, api=self.api_port)
+
     def _tallykeep(self) -> ManagedProcess:
         self.config.write_text(
             _TALLYKEEP_YAML.format(state=self.folder / "state", port=self.port, config=self.litestream.config)
@@ -250,10 +253,15 @@ class World:
         return ManagedProcess(command, env=self.environment, cwd=self.folder, log=self._log)
 
 
+def _port(preferred: int) -> int:
+    """That one, or another where somebody has it."""
+    return preferred if _is_free(preferred) else free_port()
+
+
 def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
+    """Whether a server may listen there."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
     return True

@@ -67,18 +67,27 @@ _forker = _Forker()
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on now. Somebody may take it first: a start may have to be retried.
+    """A TCP port of 127.0.0.1 that nothing listens on, and that nobody else is given here for a minute.
 
+    Somebody may take it first who did not ask here: a start may have to be retried.
     Raises: Unreachable where no port is free.
     """
     for port in random.sample(_PORTS, 200):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        with suppress(OSError):
+            _reserve(port)
             return port
     raise Unreachable("No free TCP port on 127.0.0.1 among 200 tried; stop some servers and try again.")
+
+
+def _reserve(port: int) -> None:
+    """Leave a connection in TIME_WAIT there: servers, which set SO_REUSEADDR, may bind the port, and we may not again.
+
+    Raises: OSError where it is taken or reserved.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))
+    with socket.create_server(("127.0.0.1", port)) as listener, socket.create_connection(listener.getsockname()):
+        listener.accept()[0].close()  # who closes first waits
 
 
 def find_program(name: str) -> Path | None:
