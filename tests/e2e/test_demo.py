@@ -19,7 +19,7 @@ from tallykeep.demo.postgres import program
 from tallykeep.runtime.processes import find_program
 from tallykeep.systems.litestream.families import FAMILIES
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(360)]
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +73,7 @@ def port_of(text: str) -> int:
 def test_demo_shows_everything_and_leaves_nothing(folder: Path) -> None:
     """All acts succeed, every family of Litestream is seen, what was spent is right to the cent, nothing remains."""
     demo = start(folder, "--for", "60s")
-    output, _ = demo.communicate(timeout=120)
+    output, _ = demo.communicate(timeout=300)
     assert demo.returncode == 0, output
     assert "MISSING" not in output
     assert "TROUBLE" not in output
@@ -95,7 +95,7 @@ def test_ctrl_c_ends_the_demo_cleanly(folder: Path) -> None:
     head = "".join(lines(demo, until="Ask for yourself"))
     time.sleep(1)
     demo.send_signal(signal.SIGINT)
-    tail, _ = demo.communicate(timeout=60)
+    tail, _ = demo.communicate(timeout=120)
     assert demo.returncode == 130, head + tail
     assert "Summary" in tail
     assert "Traceback" not in tail
@@ -106,6 +106,6 @@ def test_ctrl_c_ends_the_demo_cleanly(folder: Path) -> None:
 def test_a_duration_too_short_for_both_acts_is_refused(folder: Path) -> None:
     """A demo that could not show what it is for does not start: status 2 and the least duration."""
     demo = start(folder, "--for", "5s")
-    output, _ = demo.communicate(timeout=30)
+    output, _ = demo.communicate(timeout=120)
     assert demo.returncode == 2
     assert "at least" in output

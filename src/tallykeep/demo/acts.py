@@ -31,7 +31,7 @@ THIRD_ACT = 10.0  # and to the third
 FOURTH_ACT = 4.0  # and to the fourth, which is played to its end whatever the time
 LATER_ACTS = SECOND_ACT + THIRD_ACT + FOURTH_ACT
 PATIENCE = 60.0  # seconds an act may take when nobody asked for an end
-LAST_PATIENCE = 20.0  # the same of the last act
+LATE = 60.0  # seconds by which a play with an asked-for end may be late, on a machine that is slow
 
 # Families that stand on the page only while there is something to tell.
 OCCASIONAL = frozenset({f.RPO_AT_LEAST.name, f.RPO_COMMITS.name, f.CORRUPT_FILES.name})
@@ -65,6 +65,7 @@ class Play:
         self._summary = summary
         self._say = say
         self._deadline = deadline  # on the monotonic clock; None: until interrupted
+        self._end = None if deadline is None else deadline + LATE  # of the acts
         self._page: Page | None = None  # the last one
         self._seen: set[str] = set()
         self._dead: set[str] = set()
@@ -81,7 +82,7 @@ class Play:
         checks.extend(self._bill())
         if self._world.payments is not None:
             checks.extend(is_protected(self._summary))
-        self._await(checks, PATIENCE if self._deadline is None else self._deadline - LATER_ACTS - time.monotonic())
+        self._await(checks, PATIENCE if self._end is None else self._end - LATER_ACTS - time.monotonic())
         families.detail = ", ".join(sorted(expected - self._seen))
 
     def _bill(self) -> Iterable[tuple[Outcome, Check]]:
@@ -146,15 +147,15 @@ class Play:
             return
         there = self._summary.expect("PostgreSQL: every payment that was committed is on S3")
         back = self._summary.expect("PostgreSQL: a drill from S3 alone recovers all of them and finds everything sound")
-        lsn, deadline = payments.stop_paying(), self._deadline
+        lsn, end = payments.stop_paying(), self._end
         self._say(f"Fourth act: {payments.count:,} payments were committed. Do they come back from S3 alone?")
-        self._deadline = None  # the last act is played to its end, also on a machine that was slow so far
-        self._await([(there, is_in_tier2(lsn))], LAST_PATIENCE)
+        self._end = None  # the last act is played to its end, also on a machine that was slow so far
+        self._await([(there, is_in_tier2(lsn))], PATIENCE)
         if there.happened:
             self._drilled = play_drill(
                 payments, lsn, back, self._say, self._world.config, self._world.environment
             )  # fmt: skip
-        self._deadline = deadline
+        self._end = end
 
     def figures(self) -> Iterator[str]:
         """What the last page said of each replica, for people."""
@@ -215,15 +216,16 @@ class Play:
             time.sleep(POLL)
 
     def _hold(self, outcome: Outcome, check: Check, seconds: float) -> None:
-        """`check` has to hold at every scrape for `seconds`."""
-        start = time.monotonic()
-        while time.monotonic() - start < seconds and not self._over():
-            page = self._look()
-            if page is None or not check(page):
-                outcome.detail = f"not after {format_duration(time.monotonic() - start)}"
+        """`check` has to hold at every scrape for `seconds` in a row; a scrape without an answer says nothing."""
+        start = since = time.monotonic()
+        while time.monotonic() - start < PATIENCE and not self._over():
+            page, now = self._look(), time.monotonic()
+            if page is not None and not check(page):  # a look may have taken too long for its timeout
+                since, outcome.detail = now, f"not after {format_duration(now - start)}"
+            elif page is not None and now - since >= seconds:
+                outcome.after = now - start
                 return
             time.sleep(POLL)
-        outcome.after = time.monotonic() - start
 
     def _look(self) -> Page | None:
         """One scrape; remembers families, and processes that have died."""
@@ -239,7 +241,7 @@ class Play:
 
     def _over(self) -> bool:
         """Whether the time is up, or there is nothing to look at any more."""
-        return bool(self._dead) or (self._deadline is not None and time.monotonic() >= self._deadline)
+        return bool(self._dead) or (self._end is not None and time.monotonic() >= self._end)
 
 
 def _figures_of(page: Page, target: str) -> str:
