@@ -49,6 +49,11 @@ def drill(state: str) -> Figures:
     }
 
 
+def due(work: str) -> str:
+    """When work should have been done; time begins at 0."""
+    return f'tallykeep_postgres_due_timestamp_seconds{{{TARGET},cluster_name="main",work="{work}"}}'
+
+
 # A database that nobody writes to: no WAL file for hours, the last one long ago.
 IDLE: Figures = {
     f"up{PLAIN}": constant(1),
@@ -69,6 +74,7 @@ IDLE: Figures = {
     f"{REFUSED}{TIER_1}": constant(0), f"{REFUSED}{TIER_2}": constant(0),
     f"{SOUND}{TIER_1}": constant(1), f"{SOUND}{TIER_2}": constant(1),
     f"{DRILLED}{TIER_2}": constant(99), **drill("ok"),
+    due("backup"): constant(500_000), due("verification"): constant(500_000), due("drill"): constant(7200),
 }  # fmt: skip
 
 # Begun a minute ago, with everything that a page has then; the first base backup takes its time.
@@ -121,7 +127,13 @@ STATES: Mapping[str, tuple[Figures, set[str]]] = {
                                 {"PostgresBackupFailed"}),
     "a backup succeeded after one that failed": ({f"{FAILED}{PLAIN}": constant(80)}, set()),
     "no backup": ({f"klio_base_snapshots{SOURCE}": constant(0)}, {"PostgresNoBackup"}),
-    "an old backup": ({f"klio_base_latest_snapshot_age_seconds{SOURCE}": "172900+240" + ALWAYS}, {"PostgresBackupOld"}),
+    "a backup of last week, and the next one is not due": (
+        {f"klio_base_latest_snapshot_age_seconds{SOURCE}": "700000+240" + ALWAYS}, set()),
+    "an old backup where none is scheduled": (
+        {f"klio_base_latest_snapshot_age_seconds{SOURCE}": "700000+240" + ALWAYS, due("backup"): NOTHING},
+        {"PostgresBackupOld"}),
+    "a drill is late": ({due("drill"): constant(-85000)}, {"PostgresOverdue"}),
+    "a drill is late, by less than a day": ({due("drill"): constant(-80000)}, set()),
     "verification found damage, a while ago": ({f"{SOUND}{TIER_2}": constant(0)}, {"PostgresBackupCorrupt"}),
     "never verified": ({f"{SOUND}{TIER_1}": NOTHING, f"{SOUND}{TIER_2}": NOTHING}, set()),
     "WAL is damaged": ({f"tallykeep_postgres_wal_damaged_segments{CLUSTER}": constant(1)}, {"PostgresWalDamaged"}),
@@ -168,8 +180,8 @@ def test_a_fresh_server_alarms_nobody(tmp_path: Path) -> None:
 
 
 def test_a_drill_that_cannot_be_held_is_told_after_a_day(tmp_path: Path) -> None:
-    """Inconclusive for a day, and no success for three that lasts a day: both are told, as is what else was missed."""
+    """Inconclusive for a day, and none ended ok when one should have: both are told, as is what else was missed."""
     days = {each: values.replace(ALWAYS, "x100") for each, values in {**IDLE, **drill("inconclusive")}.items()}
     days[f"{RETAINED}{TIER_1}"] = "0+3600x100"
-    late = {"PostgresDrillInconclusive", "PostgresDrillOld", "PostgresRetentionStuck"}
+    late = {"PostgresDrillInconclusive", "PostgresOverdue", "PostgresRetentionStuck"}
     evaluated(tmp_path, {"days": (days, late, 100)}, step=60)

@@ -19,6 +19,7 @@ _RECOVERABLE = "tallykeep_postgres_recovery_start_timestamp_seconds"
 _REFUSED = "tallykeep_postgres_retention_refused"
 _RETAINED = "tallykeep_postgres_slot_retained_bytes"
 _END = "tallykeep_postgres_wal_range_end_position_bytes"
+_DUE = "tallykeep_postgres_due_timestamp_seconds"
 _COMPLETED = "klio_backup_latest_completion_time_seconds"
 
 
@@ -101,9 +102,18 @@ BACKUP_FAILED = (
 BACKUP_OLD = (
     Alert(
         "PostgresBackupOld",
-        "{n} > 172800",
-        "The newest base backup of {{ $labels.snapshot_source }} is older than 2 days: restores take longer with "
-        "every day.",
+        f'{{n}} > 691200 unless on (job, instance) {_DUE}{{work="backup"}}',
+        "The newest base backup of {{ $labels.snapshot_source }} is older than 8 days, and none is scheduled: restores "
+        "take longer with every day.",
+        hold="15m",
+    ),
+)
+DUE = (
+    Alert(
+        "PostgresOverdue",
+        "time() - {n} > 86400",
+        "{{ $labels.cluster_name }}: a {{ $labels.work }} should have come to a good end more than a day ago, by its "
+        "schedule, and has not: see the log, or `tallykeep postgres status`.",
         hold="15m",
     ),
 )
@@ -168,14 +178,6 @@ DRILL = (
         '{n}{{n}="inconclusive"} == 1',
         "No drill of {{ $labels.cluster_name }} could be carried through for a day: whether it can be restored is not "
         "known. `tallykeep postgres status` says why.",
-        hold="1d",
-    ),
-)
-DRILL_OLD = (
-    Alert(
-        "PostgresDrillOld",
-        "time() - {n} > 259200",
-        "No drill of {{ $labels.cluster_name }} has ended ok for 3 days: nothing proves that it can be restored.",
         hold="1d",
     ),
 )

@@ -216,6 +216,12 @@ VERIFICATION_TIME = Family(
     "tallykeep_postgres_verification_timestamp_seconds", Kind.GAUGE, TIMESTAMP, _TIER,
     "Unix time when every byte of the tier had been read last. Absent before the first time.",
 )  # fmt: skip
+DUE = Family(
+    "tallykeep_postgres_due_timestamp_seconds", Kind.GAUGE, TIMESTAMP, (*_CLUSTER, "work"),
+    "Unix time when scheduled work should have been done next, counted from when it last came to a good end: backup, "
+    "verification (every tier), drill (ended ok). Absent where it is not scheduled, and before the first base backup.",
+    alerts=alerts.DUE,
+)  # fmt: skip
 OFFLOAD_FAILED = Family(
     "tallykeep_postgres_offload_failed", Kind.GAUGE, COUNT, _CLUSTER,
     "WAL files and base backups that were given up on their way to tier 2, and are not there yet.",
@@ -241,7 +247,6 @@ DRILL_TIME = Family(
 DRILL_LAST_SUCCESS = Family(
     "tallykeep_postgres_drill_last_success_timestamp_seconds", Kind.GAUGE, TIMESTAMP, _TIER,
     "Unix time when a drill last ended ok; 0 before the first. Absent where none is scheduled.",
-    alerts=alerts.DRILL_OLD,
 )  # fmt: skip
 DRILL_DURATION = Family(
     "tallykeep_postgres_drill_duration_seconds", Kind.GAUGE, SECONDS, (*_TIER, "stage"),
@@ -322,6 +327,7 @@ FAMILIES = (
     WAL_DAMAGED,
     VERIFICATION_SOUND,
     VERIFICATION_TIME,
+    DUE,
     OFFLOAD_FAILED,
     TIER2_OWNED,
     DRILL_RESULT,

@@ -122,9 +122,15 @@ class BaseCollector:
         self.timeout = 60.0
         self._cluster = cluster
         self._clock = clock
+        self.first = 0.0  # when the first backup was finished, also one that is gone; 0 where there was none
         self._backups: Sequence[BackupEntry] = ()
         self._seen = -1  # when the manifest's folder was changed last
         self._read = float("-inf")
+
+    @property
+    def newest(self) -> float:
+        """When the newest backup was finished; 0 where there is none."""
+        return max((entry.finished for entry in self._backups), default=0.0)
 
     def verdicts(self) -> Sequence[Sample]:
         """None: what is told here are figures."""
@@ -149,7 +155,9 @@ class BaseCollector:
         changed, now = await in_thread(self._changed), self._clock.monotonic()
         if changed != self._seen or now - self._read > _AGAIN:
             self._seen = -1  # of a reading that fails nothing is kept
-            self._backups = await held_backups(self._cluster, self._clock)
+            repository = await _listed(self._cluster, self._clock)
+            self._backups = list(repository.backups.values())
+            self.first = min((entry.finished for entry in repository.known.values()), default=0.0)
             self._seen, self._read = changed, now
 
     def _changed(self) -> int:
@@ -161,5 +169,8 @@ class BaseCollector:
 
 async def held_backups(cluster: Cluster, clock: Clock) -> list[BackupEntry]:
     """The backups of tier 1 that are promised, as they were made. Raises: IntegrityError; StoreErrors."""
-    repository = await Repository.listed(cluster.tier1.base, clock, cluster.cipher)
-    return list(repository.backups.values())
+    return list((await _listed(cluster, clock)).backups.values())
+
+
+async def _listed(cluster: Cluster, clock: Clock) -> Repository:
+    return await Repository.listed(cluster.tier1.base, clock, cluster.cipher)

@@ -26,6 +26,7 @@ from tallykeep.systems.postgres.figures import BaseCollector, WalProofCollector,
 from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.locks import exclusive
 from tallykeep.systems.postgres.offload.offload import Offload
+from tallykeep.systems.postgres.overdue import DueCollector
 from tallykeep.systems.postgres.receiver import Receiver
 from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.retention.figures import RetentionCollector
@@ -128,7 +129,9 @@ class _Protection:
             yield WalCollector(cluster.source, self._receiver, clock, every)
         yield HeldCollector(cluster.name, cluster.archive, every)
         yield WorkCollector(cluster, clock, every, several=self._several)
-        yield BaseCollector(cluster, clock, every)
+        base = BaseCollector(cluster, clock, every)
+        yield base
+        yield DueCollector(cluster, self._settings, base)
         yield WalProofCollector(self._verifier, cluster.name, every)
         drill = self._settings.drill
         yield DrillCollector(cluster, drill.tier, every, scheduled=bool(drill.schedule))
