@@ -44,6 +44,7 @@ class ToySettings:
 
     file: Path | None = setting(None, env="TOY_FILE", switch=True, parse=PATH, help="The file.")
     interval: float = setting("60", env="TOY_INTERVAL", parse=duration(low=0.05), help="Seconds between two looks.")
+    timeout: float = setting("60", env="TOY_TIMEOUT", parse=duration(low=0.05), help="Seconds that a look may take.")
     stubborn: bool = setting(False, env="TOY_STUBBORN", help="Never close.")
     password: Secret = setting(Secret(""), env="TOY_PASSWORD", parse=Secret, help="Unlocks nothing.")
 
@@ -53,11 +54,11 @@ class ToyCollector:
 
     name = "toy"
     target = "file"
-    timeout = 0.3
 
-    def __init__(self, file: Path, interval: float) -> None:
+    def __init__(self, file: Path, interval: float, timeout: float) -> None:
         self._file = file
         self.interval = interval
+        self.timeout = timeout
 
     def verdicts(self) -> Sequence[Sample]:
         return (VERDICT(UNKNOWN, target=self.target),)
@@ -76,7 +77,8 @@ class ToyCollector:
 @asynccontextmanager
 async def open_toy(settings: ToySettings, tools: Tools) -> AsyncIterator[Parts]:
     tools.state.write("opened", b"1")
-    yield Parts(collectors=[ToyCollector(settings.file or Path("missing"), settings.interval)])
+    file = settings.file or Path("missing")
+    yield Parts(collectors=[ToyCollector(file, settings.interval, settings.timeout)])
     if settings.stubborn:
         await asyncio.Event().wait()
 
