@@ -50,10 +50,9 @@ async def test_hostile_names_reach_prometheus(litellm_database: MakeDatabase, tm
         server = PrometheusServer(tmp_path / "prometheus", [f"127.0.0.1:{port}"])
         await asyncio.to_thread(server.start)
         try:
-            await asyncio.to_thread(server.wait_for, lambda: server.query("litellm_tag_spend"), "a scrape")
             found: dict[str, dict[tuple[str, ...], float]] = {}
             for name, labels in FAMILIES.items():
-                series = await asyncio.to_thread(server.query, name)
+                series = await asyncio.to_thread(server.there, name)
                 found[name] = {tuple(s["metric"][label] for label in labels): float(s["value"][1]) for s in series}
         finally:
             await asyncio.to_thread(server.stop)

@@ -51,11 +51,10 @@ async def test_prometheus_scrapes_every_family_and_alerts(tmp_path: Path) -> Non
         server = PrometheusServer(tmp_path, [f"127.0.0.1:{listener.port}"], RULES)
         await asyncio.to_thread(server.start)
         try:
-            await asyncio.to_thread(server.wait_for, lambda: server.query("replica_size_bytes"), "the first scrape")
             for family in WORLD:
                 name = f"{family.name}_bucket" if family.kind is Kind.HISTOGRAM else family.name
-                assert await asyncio.to_thread(server.query, name), family.name
-            [restorable] = await asyncio.to_thread(server.query, "replica_verdict == 1")
+                assert await asyncio.to_thread(server.there, name), family.name
+            [restorable] = await asyncio.to_thread(server.there, "replica_verdict == 1")
             assert restorable["metric"]["replica_verdict"] == "restorable"
             assert await asyncio.to_thread(server.alerts) == {}
             world.board.fail("fake", "main")
@@ -91,6 +90,6 @@ async def test_prometheus_scrapes_over_tls_with_a_password(tmp_path: Path) -> No
         server = PrometheusServer(tmp_path / "prometheus", [f"127.0.0.1:{listener.port}"], scrape=scrape)
         await asyncio.to_thread(server.start)
         try:
-            await asyncio.to_thread(server.wait_for, lambda: server.query("replica_size_bytes"), "the first scrape")
+            assert await asyncio.to_thread(server.there, "replica_size_bytes")
         finally:
             await asyncio.to_thread(server.stop)

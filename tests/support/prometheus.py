@@ -16,10 +16,12 @@ from typing import Any
 
 from tests.support.servers import need
 
+from tallykeep.errors import Unreachable
 from tallykeep.runtime.processes import ManagedProcess, free_port
 
 MISSING = "`apt-get install prometheus` brings prometheus and promtool"
 _POLL = 0.2
+_TRIES = 3  # another process may take the port between the look and the start
 
 
 def need_prometheus() -> None:
@@ -31,7 +33,7 @@ def need_prometheus() -> None:
 def promtool(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """What promtool said, to both its outputs in `stdout`."""
     return subprocess.run(
-        ["promtool", *arguments], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=30
+        ["promtool", *arguments], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=60
     )
 
 
@@ -58,9 +60,21 @@ class PrometheusServer:
         (self._folder / "rules.yml").write_text(self._rules or "groups: []\n")
         config = self._folder / "prometheus.json"  # JSON is YAML
         config.write_text(json.dumps(self._config()))
-        port = free_port()
+        for attempt in range(1, _TRIES + 1):
+            self._process = self._started(config, free_port())
+            try:
+                self._process.wait_ready(lambda: bool(self._get("/-/ready")), timeout=60)
+            except Unreachable:
+                taken = not self._process.alive
+                self._process.kill()
+                if attempt == _TRIES or not taken:
+                    raise
+            else:
+                return
+
+    def _started(self, config: Path, port: int) -> ManagedProcess:
         self.url = f"http://127.0.0.1:{port}"
-        self._process = ManagedProcess(
+        process = ManagedProcess(
             [
                 "prometheus",
                 f"--config.file={config}",
@@ -70,8 +84,8 @@ class PrometheusServer:
             cwd=self._folder,
             log=self._folder / "prometheus.log",
         )
-        self._process.start()
-        self._process.wait_ready(lambda: bool(self._get("/-/ready")), timeout=30)
+        process.start()
+        return process
 
     def stop(self) -> None:
         """Stop it; stopping a stopped one is success."""
@@ -81,6 +95,17 @@ class PrometheusServer:
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The series of an instant query: [{"metric": labels, "value": [time, "1"]}, ...]."""
         found: list[dict[str, Any]] = self._api("/api/v1/query", query=expression)["result"]
+        return found
+
+    def there(self, expression: str) -> list[dict[str, Any]]:
+        """The same once there are any: a scrape that took more than its second leaves none until the next."""
+        found: list[dict[str, Any]] = []
+
+        def seen() -> bool:
+            found[:] = self.query(expression)
+            return bool(found)
+
+        self.wait_for(seen, expression)
         return found
 
     def alerts(self, state: str = "firing") -> dict[str, dict[str, str]]:
@@ -93,7 +118,7 @@ class PrometheusServer:
         found: list[dict[str, Any]] = self._api("/api/v1/targets")["activeTargets"]
         return found
 
-    def wait_for(self, check: Callable[[], object], what: str, timeout: float = 30.0) -> None:
+    def wait_for(self, check: Callable[[], object], what: str, timeout: float = 60.0) -> None:
         """Return once `check()` is true; an AssertionError that says what was waited for, when it does not get so."""
         deadline = time.monotonic() + timeout
         while not check():
@@ -115,7 +140,7 @@ class PrometheusServer:
         return answer["data"]
 
     def _get(self, path: str) -> bytes:
-        with urllib.request.urlopen(self.url + path, timeout=10) as reply:
+        with urllib.request.urlopen(self.url + path, timeout=60) as reply:
             body: bytes = reply.read()
         return body
 
