@@ -81,7 +81,7 @@ def test_it_dies_with_its_parent(tmp_path: Path, seaweedfs: SeaweedFS) -> None:
         command = (server / "cmdline").read_text()
         assert "weed" in command
         parent.kill()
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while _runs(server) and time.monotonic() < end:
             time.sleep(0.02)
         assert not _runs(server)
@@ -93,5 +93,5 @@ def test_it_dies_with_its_parent(tmp_path: Path, seaweedfs: SeaweedFS) -> None:
 def _runs(process: Path) -> bool:
     try:
         return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter where it ends between opening and reading
         return False

@@ -161,7 +161,7 @@ def test_closed_pipe_is_quiet() -> None:
         assert process.stdout.readline() == b"chatter\n"
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(30) == 141
+        assert process.wait(60) == 141
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -29,7 +29,7 @@ async def test_many_hung_calls_do_not_stop_the_next() -> None:
     gate = threading.Event()
     hung = [asyncio.create_task(in_thread(gate.wait)) for _ in range(100)]
     await asyncio.sleep(0)
-    assert await asyncio.wait_for(in_thread(int, "7"), 5) == 7
+    assert await asyncio.wait_for(in_thread(int, "7"), 60) == 7
     for task in hung:
         task.cancel()
     results = await asyncio.gather(*hung, return_exceptions=True)
@@ -49,5 +49,5 @@ async def main():
         print("left")
 asyncio.run(main())
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=20, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=True)
     assert done.stdout == b"left\n"
