@@ -12,13 +12,6 @@ from tests.support.kafka_corpus import differences, fill, seen
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 
 
-def delete(kafka: KafkaServer, topics: list[str]) -> None:
-    """Remove topics and everything in them."""
-    admin = kafka.admin()
-    for future in admin.delete_topics(topics).values():
-        future.result(30)
-
-
 def test_nothing_differs(kafka: KafkaServer, topic: str, tmp_path: Path) -> None:
     """Backed up, deleted, restored, read again: every record of every kind is the same, in the same order."""
     topics = fill(kafka, topic)
@@ -28,7 +21,7 @@ def test_nothing_differs(kafka: KafkaServer, topic: str, tmp_path: Path) -> None
     backed_up = commands.done("backup")
     assert backed_up["status"] == "success"
     assert backed_up["topics"] == len(topics)
-    delete(kafka, topics)
+    kafka.delete_topics(*topics)
     restored = commands.done("restore")
     assert restored["status"] == "success"
     assert list(differences(before, seen(kafka, topics))) == []

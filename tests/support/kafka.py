@@ -16,11 +16,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 import trustme
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
@@ -33,6 +33,7 @@ from tallykeep.runtime.processes import ManagedProcess, find_program, free_port
 JARS = Path(__file__).parents[2] / ".cache/kafka/lib"
 USER, PASSWORD = "alice", "alice-secret"
 PROTOCOLS = ("PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL")
+_PATIENCE = 60.0  # seconds; a busy machine takes many where an idle one takes none
 _TRIES = 3  # another process may take one of the ports between the look and the start
 _JVM = (
     "-Xmx256m", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-XX:-UsePerfData",
@@ -137,8 +138,20 @@ class KafkaServer:
         named = {key.replace("_", "."): value for key, value in config.items()}
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=named)
         admin = self.admin()  # its requests end with it
-        admin.create_topics([topic])[name].result(30)
-        self._running.wait_ready(lambda: _is_led(admin, name, partitions), 30)
+        admin.create_topics([topic])[name].result(_PATIENCE)
+        self._running.wait_ready(lambda: _is_led(admin, name, partitions), _PATIENCE)
+
+    def delete_topics(self, *names: str) -> None:
+        """Delete topics and return when the broker knows of none of them: the controller answers before it does."""
+        admin = self.admin()  # its requests end with it
+        for future in admin.delete_topics(list(names)).values():
+            future.result(_PATIENCE)
+        self._running.wait_ready(lambda: not set(names) & set(_metadata(admin).topics), _PATIENCE)
+
+    def settle(self, *topics: str) -> None:
+        """Return when no transaction is open: its marker is written after who ended it has been answered."""
+        admin = self.admin()  # its requests end with it
+        self._running.wait_ready(lambda: all(_is_stable(admin, topic) for topic in topics), _PATIENCE)
 
     @property
     def _running(self) -> ManagedProcess:
@@ -215,7 +228,7 @@ class KafkaServer:
         """The listener is open, which it is only once the broker has joined."""
         with socket.create_connection(("127.0.0.1", self._ports["SASL_SSL"]), 1):
             pass
-        return bool(self.admin().list_topics(timeout=2).brokers)
+        return bool(_metadata(self.admin()).brokers)
 
     def __enter__(self) -> Self:
         self.start()
@@ -223,6 +236,27 @@ class KafkaServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _metadata(admin: AdminClient) -> Any:
+    """The cluster as the broker knows it. Raises: ConnectionError where it does not say."""
+    try:
+        return admin.list_topics(timeout=10)
+    except KafkaException as error:
+        raise ConnectionError(str(error)) from None
+
+
+def _is_stable(admin: AdminClient, topic: str) -> bool:
+    """Whether who reads committed records can read to the end of every partition."""
+    asked = {
+        TopicPartition(topic, partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        for partition in _metadata(admin).topics[topic].partitions
+    }
+    stable, ends = (
+        {place: answer.result(30).offset for place, answer in admin.list_offsets(asked, isolation_level=level).items()}
+        for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
+    )
+    return stable == ends
 
 
 def _is_led(admin: AdminClient, topic: str, partitions: int) -> bool:

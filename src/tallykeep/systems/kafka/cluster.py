@@ -42,6 +42,7 @@ At = Literal["earliest", "latest", "latest_committed"] | int
 _PART = 1000  # partitions, topics or groups in one request
 _HALF = (1 << 64) - 1  # of a topic id; its halves come as signed numbers
 _AGAIN = 0.2  # seconds between two tries
+_KNOWN_WITHIN = 30.0  # seconds until brokers have heard of new settings; they may word a value in their own way
 _LED_WITHIN = 30.0  # seconds until a new topic's partitions have leaders
 
 
@@ -146,18 +147,19 @@ class Cluster:
     async def alter_configs(
         self, topic: str, *, set: Mapping[str, str] | None = None, unset: Iterable[str] = ()
     ) -> None:
-        """Change some settings of a topic and leave the others. Raises: SourceErrors."""
+        """Change some settings of a topic and leave the others; returns when they are known. Raises: SourceErrors."""
+        wanted: dict[str, str | None] = {**dict.fromkeys(unset), **(set or {})}
         changes = [
-            *(
-                ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-                for name, value in (set or {}).items()
-            ),
-            *(ConfigEntry(name, None, incremental_operation=AlterConfigOpType.DELETE) for name in unset),
+            ConfigEntry(
+                name, value, incremental_operation=AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET
+            )
+            for name, value in wanted.items()
         ]
         if changes:
             resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=changes)
             answers = self._admin.client.incremental_alter_configs([resource], request_timeout=self._timeout)
             await self._admin.all(answers, f"IncrementalAlterConfigs of {topic}")
+            await self._known(topic, wanted)
 
     async def close(self) -> None:
         """Idempotent."""
@@ -249,6 +251,15 @@ class Cluster:
                     name: entry.value for name, entry in entries.items() if keep(entry) and entry.value is not None
                 }
         return found
+
+    async def _known(self, topic: str, wanted: Mapping[str, str | None]) -> None:
+        """Wait until a broker has these settings: the controller answers who changes them before brokers do."""
+        end = asyncio.get_running_loop().time() + _KNOWN_WITHIN
+        while asyncio.get_running_loop().time() < end:
+            own = (await self.configs([topic]))[topic]
+            if all(own.get(name) == value for name, value in wanted.items()):
+                return
+            await asyncio.sleep(_AGAIN)
 
     async def _led(self, name: str, partitions: int) -> None:
         """Wait until every partition of a new topic answers."""
