@@ -69,6 +69,9 @@ class Connection:
         except (kafka_errors.KafkaError, OSError, TimeoutError, EOFError, AssertionError) as error:
             conn.close()
             raise _translated(error, address, timeout) from None
+        except asyncio.CancelledError:
+            conn.close()
+            raise
         return cls(conn, writer.transport, address)
 
     @property
@@ -111,9 +114,9 @@ class Connection:
             raise
 
     def close(self) -> None:
-        """Close it. Idempotent."""
+        """Close it, whatever the broker does: with TLS it would be waited for. Idempotent."""
         self._opened.close()
-        self._transport.close()
+        self._transport.abort()
 
 
 class _Frames(asyncio.BufferedProtocol):
