@@ -6,15 +6,15 @@ Each test of the second half is one thing that exporter gets wrong, against a re
 from __future__ import annotations
 
 import csv
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.litellm import LitellmWatch, Tables, reading, tags, utc
+from tests.support.litellm import LitellmWatch, MinuteClock, Tables, reading, tags, utc
 from tests.support.postgres import MakeDatabase
 from tests.support.prometheus import need_prometheus, promtool
 
+from tallykeep.clock import Clock, SystemClock
 from tallykeep.systems.litellm.collector import with_database
 from tallykeep.systems.litellm.families import FAMILIES
 
@@ -62,9 +62,9 @@ def test_several_databases_add_one_label() -> None:
 server = pytest.mark.server
 
 
-def whole(url: str) -> None:
+def whole(url: str, clock: Clock | None = None) -> None:
     """Someone and something of every kind, so that no published family is without a sample."""
-    now = time.time()
+    now = (clock or SystemClock()).time()
     with Tables(url) as tables:
         tables.budget("b-org", max_budget=100.0, soft_budget=80.0, tpm_limit=9000, rpm_limit=90,
                       max_parallel_requests=9, budget_duration="30d", budget_reset_at=utc(now + DAY))  # fmt: skip
@@ -106,9 +106,9 @@ def whole(url: str) -> None:
 @server
 async def test_every_published_family_is_on_the_page(litellm_database: MakeDatabase, tmp_path: Path) -> None:
     """With someone of every kind, all 34 are there, and promtool accepts the page but for the two excused names."""
-    url = litellm_database()
-    whole(url)
-    async with LitellmWatch(reading(url), tmp_path) as watch:
+    url, clock = litellm_database(), MinuteClock()
+    whole(url, clock)
+    async with LitellmWatch(reading(url), tmp_path, clock) as watch:
         await watch.works()
         assert set(ROWS) - watch.names() == set()
         need_prometheus()
@@ -161,12 +161,10 @@ async def test_the_last_minute_wherever_the_server_stands(
     url = litellm_database()
     with Tables(url) as tables:
         tables.run(f"ALTER DATABASE \"{url.rpartition('/')[2]}\" SET timezone = '{zone}'")
-    whole(url)
-    async with LitellmWatch(reading(url), tmp_path) as watch:
+    clock = MinuteClock()
+    whole(url, clock)
+    async with LitellmWatch(reading(url), tmp_path, clock) as watch:
         await watch.works()
-        now = time.time()
-        if now % 60 > 50:
-            pytest.skip("the minute is about to end")
         key = {"model": "gpt-4o", "entity_type": "key", "entity_id": "k1"}
         assert watch.value("litellm_current_rpm", **key) == 2
         assert watch.value("litellm_current_tpm", **key) == 60

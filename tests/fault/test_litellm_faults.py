@@ -108,7 +108,7 @@ async def test_slow_statement(litellm_database: MakeDatabase, tmp_path: Path) ->
     with Tables(url) as tables:
         tables.run('ALTER TABLE "LiteLLM_TeamTable" RENAME TO "Teams"')
         tables.run('CREATE VIEW "LiteLLM_TeamTable" AS SELECT t.* FROM "Teams" t WHERE pg_sleep(3) IS NOT NULL')
-        async with LitellmWatch(reading(url, statement_timeout=0.2), tmp_path) as watch:
+        async with LitellmWatch(reading(url, statement_timeout=1.0), tmp_path) as watch:
             await watch.fails("cancelled")
             tables.run('DROP VIEW "LiteLLM_TeamTable"')
             tables.run('ALTER TABLE "Teams" RENAME TO "LiteLLM_TeamTable"')
@@ -206,9 +206,9 @@ async def test_settings_that_lead_elsewhere(
     said: str,
 ) -> None:  # fmt: skip
     """A wrong password, user or database, and one that is not LiteLLM's: its code, one clear line, and no secret."""
-    async with LitellmWatch(reading(own_postgres.dsn(**wrong)), tmp_path) as watch:
-        await watch.fails(code, timeout=5)
-        await watch.fails(code, timeout=5)
+    async with LitellmWatch(reading(own_postgres.dsn(**wrong), connect_timeout=30.0), tmp_path) as watch:
+        await watch.fails(code)
+        await watch.fails(code)
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(lines) == 1
     assert re.search(said, lines[0])
@@ -217,9 +217,11 @@ async def test_settings_that_lead_elsewhere(
 
 async def test_unreachable_host(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Nobody there is no reason to end: unreachable, one line that says which settings to check."""
-    async with LitellmWatch(reading("postgresql://u:hush@127.0.0.1:1/litellm"), tmp_path) as watch:
-        await watch.fails("unreachable", timeout=5)
-        await watch.fails("unreachable", timeout=5)
+    async with LitellmWatch(
+        reading("postgresql://u:hush@127.0.0.1:1/litellm", connect_timeout=30.0), tmp_path
+    ) as watch:
+        await watch.fails("unreachable")
+        await watch.fails("unreachable")
     [line] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert "check host, port and network" in line
     assert "127.0.0.1:1/litellm" in line and "hush" not in line

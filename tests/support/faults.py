@@ -95,14 +95,14 @@ class FaultProxy:
     def __enter__(self) -> Self:
         self._thread.start()
         listener = self._stack.enter_async_context(accepting(self._serve, limit=1 << 20, tls=self._tls))
-        host, port = asyncio.run_coroutine_threadsafe(listener, self._loop).result(10)
+        host, port = asyncio.run_coroutine_threadsafe(listener, self._loop).result(60)
         self.endpoint = f"{'https' if self._tls else 'http'}://{host}:{port}"
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
     def listings(self) -> list[Seen]:

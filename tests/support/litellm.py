@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -33,11 +34,21 @@ from tallykeep.web.listener import Listener
 
 
 def reading(*urls: str, interval: float = 0.3, **more: Any) -> LitellmSettings:
-    """Settings for databases, in a hurry."""
+    """Settings for databases, in a hurry; with time for what is slow, where a test does not wait for it."""
     names = ["default", "second", "third"]
     databases = tuple(DatabaseSettings(name=name, url=Secret(url)) for name, url in zip(names, urls, strict=False))
-    values = {"timeout": 10.0, "connect_timeout": 2.0, "lock_timeout": 0.3, "statement_timeout": 5.0} | more
+    values = {"timeout": 60.0, "connect_timeout": 2.0, "lock_timeout": 0.3, "statement_timeout": 30.0} | more
     return LitellmSettings(interval=interval, databases=databases, **values)
+
+
+class MinuteClock(SystemClock):
+    """The machine's clock, set back to the beginning of its minute: it is a minute until the next one begins."""
+
+    def __init__(self) -> None:
+        self._behind = time.time() % 60
+
+    def time(self) -> float:
+        return time.time() - self._behind
 
 
 class LitellmWatch(Watch):
@@ -73,13 +84,13 @@ class LitellmWatch(Watch):
         """Failed collections with that code."""
         return self.value("tallykeep_collector_errors_total", target="default", code=code) or 0.0
 
-    async def fails(self, code: str, timeout: float = 20.0) -> None:
+    async def fails(self, code: str) -> None:
         """Return once a collection has failed with that code (again), and everything is withdrawn."""
         before = self.failures(code)
-        await self.until(lambda: self.failures(code) > before and not self.up, f"a failure {code}", timeout)
+        await self.until(lambda: self.failures(code) > before and not self.up, f"a failure {code}")
         assert not [name for name in self.names() if name.startswith("litellm_") and not name.endswith(BOOKED)]
 
-    async def works(self, timeout: float = 30.0) -> None:
+    async def works(self) -> None:
         """Return once a collection that began now has succeeded."""
         before = self.value("tallykeep_collector_last_success_timestamp_seconds", target="default") or 0.0
 
@@ -88,7 +99,7 @@ class LitellmWatch(Watch):
             return self.up and last > before
 
         for _ in range(2):  # the first may have begun before
-            await self.until(again, "a collection that succeeds", timeout)
+            await self.until(again, "a collection that succeeds")
             before = self.value("tallykeep_collector_last_success_timestamp_seconds", target="default") or 0.0
 
     def names(self) -> set[str]:

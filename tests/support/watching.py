@@ -40,9 +40,9 @@ def from_environment(**environ: str) -> LitestreamSettings:
 
 
 def watching(
-    *targets: TargetSettings, interval: float = 0.3, timeout: float = 5.0, stale_after: float = 60.0
+    *targets: TargetSettings, interval: float = 0.3, timeout: float = 30.0, stale_after: float = 60.0
 ) -> LitestreamSettings:
-    """Settings without sweep and drill, in a hurry."""
+    """Settings without sweep and drill, in a hurry; with time for what is slow, where a test does not wait for it."""
     return LitestreamSettings(
         interval=interval, timeout=timeout, stale_after=stale_after, targets=targets,
         sweep=SweepSettings(bytes=0), drill=DrillSettings(every=0),
@@ -82,7 +82,7 @@ class Watch:
         """Return when every collector has looked once, well or not."""
         await self.until(lambda: self.health.ready, "the first look of every collector")
 
-    async def until(self, check: Callable[[], object], what: str, timeout: float = 20.0) -> None:
+    async def until(self, check: Callable[[], object], what: str, timeout: float = 60.0) -> None:
         """Return once `check()` is true; an AssertionError with the page when it does not get so."""
         end = asyncio.get_running_loop().time() + timeout
         while not check():
