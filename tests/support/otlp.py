@@ -12,7 +12,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -71,7 +71,7 @@ class Received:
             self.headers.append(headers)
             self.arrived.notify_all()
 
-    def until(self, holds: Callable[[], object], timeout: float = 20.0) -> None:
+    def until(self, holds: Callable[[], object], timeout: float = 60.0) -> None:
         """Return once something has arrived that makes `holds` true."""
         with self.arrived:
             assert self.arrived.wait_for(holds, timeout), f"{len(self.metrics)} metrics, {len(self.traces)} traces came"
@@ -225,24 +225,35 @@ def _http(received: Received, tls: Certificates | None, clients: bool) -> Iterat
 def _relay(received: Received, port: int) -> Iterator[int]:
     """Passes connections on to `port` and counts what comes in."""
     outer = socket.create_server(("127.0.0.1", 0))
-    open_sockets: list[socket.socket] = [outer]
+    threads: list[threading.Thread] = []
+    ends: list[socket.socket] = []
+
+    def begin(target: Callable[..., None], *args: object) -> None:
+        threads.append(threading.Thread(target=target, args=args, daemon=True))
+        threads[-1].start()
 
     def accept() -> None:
-        while True:
-            try:
+        with suppress(OSError):
+            while True:
                 near, _ = outer.accept()
+                ends.append(near)
                 far = socket.create_connection(("127.0.0.1", port))
-            except OSError:
-                return
-            open_sockets.extend((near, far))
-            threading.Thread(target=_pump, args=(near, far, received), daemon=True).start()
-            threading.Thread(target=_pump, args=(far, near, None), daemon=True).start()
+                ends.append(far)
+                begin(_pump, near, far, received)
+                begin(_pump, far, near, None)
 
-    threading.Thread(target=accept, daemon=True).start()
+    begin(accept)
     try:
         yield outer.getsockname()[1]
     finally:
-        for one in open_sockets:
+        outer.shutdown(socket.SHUT_RDWR)  # which ends what waits there; a mere close does not
+        threads[0].join()
+        for one in ends:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
+        for one in (outer, *ends):
             one.close()
 
 
@@ -250,7 +261,8 @@ def _pump(near: socket.socket, far: socket.socket, received: Received | None) ->
     try:
         while data := near.recv(65536):
             if received is not None:
-                received.wire += len(data)
+                with received.arrived:
+                    received.wire += len(data)
             far.sendall(data)
         far.shutdown(socket.SHUT_WR)
     except OSError:
