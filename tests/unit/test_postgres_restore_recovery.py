@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import threading
@@ -103,6 +104,20 @@ def test_settings_of_the_old_primary_and_of_old_restores_are_replaced(tmp_path: 
     )
     assert "hot_standby = 'on'" in lines and len(lines) == len(set(lines))
     assert (tmp_path / "recovery.signal").exists()
+
+
+def test_a_cluster_whose_settings_are_elsewhere(tmp_path: Path) -> None:
+    """As Debian has it: it is told, and the command that starts the server names that file."""
+    folder = tmp_path / "it's here"
+    folder.mkdir()
+    [note] = recovery.notes(folder)
+    assert "no postgresql.conf" in note
+    words = shlex.split(recovery.start_command(folder))
+    assert words[:4] == ["pg_ctl", "start", "-D", str(folder)] and words[4] == "-o"
+    options = shlex.split(words[5])
+    assert options == ["-c", "config_file=/path/to/postgresql.conf", "-c", f"data_directory={folder}"]
+    (folder / "postgresql.conf").touch()
+    assert recovery.notes(folder) == [] and recovery.start_command(folder).split("'")[0] == "pg_ctl start -D "
 
 
 def test_a_standby_follows_the_newest_timeline(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tallykeep.systems.postgres.part import write_file
 from tallykeep.systems.postgres.restoring.request import RestoreRequest
 
 _STANDBY, _RECOVERY = "standby.signal", "recovery.signal"
-AUTO_CONF = "postgresql.auto.conf"
+CONF, AUTO_CONF = "postgresql.conf", "postgresql.auto.conf"
 SPOOL = "pg_wal/tallykeep.spool"  # on pg_wal's file system, so that a move is a rename; no base backup holds it
 END_COMMAND = (
     f"rm -rf {SPOOL}.over; mv {SPOOL} {SPOOL}.over 2>/dev/null; rm -rf {SPOOL}.over"  # none adds to what moved
@@ -131,13 +131,18 @@ def notes(folder: Path) -> list[str]:
             "archive_mode is on: the restored server archives where the old one did, on its new timeline; set it off "
             "in postgresql.conf before the start where it must not"
         )
+    if not (folder / CONF).exists():
+        told.append(
+            f"the backup holds no {CONF}: the cluster keeps it elsewhere, as Debian's packages do, and a base backup "
+            "does not take that along. Start with that file, or one whose limits, such as max_connections, are no lower"
+        )
     return told
 
 
 def _configured(folder: Path) -> Mapping[str, str]:
     """Settings of postgresql.conf and postgresql.auto.conf, the last of each; included files are not looked at."""
     found: dict[str, str] = {}
-    for name in ("postgresql.conf", AUTO_CONF):
+    for name in (CONF, AUTO_CONF):
         for line in _lines(folder / name):
             if (setting := _SETTING.match(line)) is not None:
                 found[setting[1].lower()] = setting[2].split("#")[0].strip()
@@ -159,5 +164,9 @@ def _name(line: str) -> str:
 
 
 def start_command(folder: Path) -> str:
-    """How the server is started, for people."""
-    return f"pg_ctl start -D {shlex.quote(os.fspath(folder))}"
+    """How the server is started, for people. Blocks."""
+    command = f"pg_ctl start -D {shlex.quote(os.fspath(folder))}"
+    if (folder / CONF).exists():
+        return command
+    elsewhere = f"-c config_file=/path/to/{CONF} -c data_directory={shlex.quote(os.fspath(folder))}"
+    return f"{command} -o {shlex.quote(elsewhere)}"

@@ -105,7 +105,8 @@ async def restore(cluster: Cluster, plan: Plan, clock: Clock, advance: Advance =
         ) from None
     count = sum(file.kind == "file" for file in files.files)
     taken = clock.monotonic() - since
-    return Restored(plan, count, plan.entry.raw, taken, notes, recovery.start_command(request.target))
+    start = await in_thread(recovery.start_command, request.target)
+    return Restored(plan, count, plan.entry.raw, taken, notes, start)
 
 
 def _options(cluster: Cluster, plan: Plan) -> Sequence[str]:
