@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import socket
 import subprocess
 import sys
 import time
@@ -46,7 +47,7 @@ from tallykeep.metrics import Book
 from tallykeep.runtime.processes import ManagedProcess, free_port
 from tallykeep.systems.postgres import families
 from tallykeep.systems.postgres.cluster import Cluster, clusters_of, prepare
-from tallykeep.systems.postgres.offload import consuming, jetstream
+from tallykeep.systems.postgres.offload import collector, consuming, jetstream, nats_server
 from tallykeep.systems.postgres.offload.address import Address, address_of, queue_folder
 from tallykeep.systems.postgres.offload.dead_letters import announce, list_failed, queue_states, retry
 from tallykeep.systems.postgres.offload.items import WAL, Item, Letter
@@ -56,14 +57,16 @@ from tallykeep.systems.postgres.offload.offload import Offload
 from tallykeep.systems.postgres.offload.reconciling import Reconciler
 from tallykeep.systems.postgres.settings import ClusterSettings, PostgresSettings
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.timeout(400)]
 CLOCK = SystemClock()
 
 
 @pytest.fixture(autouse=True)
-def nats() -> None:
-    """These tests need the server."""
+def nats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests need the server, and answers that a slow disk holds up do not change what they show."""
     need(PROGRAM, MISSING)
+    monkeypatch.setattr(jetstream, "_TIMEOUT", 60.0)
+    monkeypatch.setattr(nats_server, "_START", 60.0)
 
 
 async def receive(cluster: Cluster, offload: Offload, segments: float) -> None:
@@ -89,13 +92,13 @@ def process_of(offload: Offload) -> ManagedProcess:
 
 async def failed(settings: PostgresSettings, count: int) -> list[tuple[str, str]]:
     """Wait until so many things have failed; their names and problems."""
-    found: list[tuple[str, str]] = []
-    for _ in range(600):
+    deadline = time.monotonic() + 90
+    while True:
         found = [(dead.item.name, dead.problem) for dead in await list_failed(settings)]
         if len(found) == count:
             return found
+        assert time.monotonic() < deadline, f"{count} were to fail: {found}"
         await asyncio.sleep(0.05)
-    raise AssertionError(f"{count} were to fail: {found}")
 
 
 # --- the queue
@@ -119,8 +122,9 @@ async def test_nats_killed_is_started_again_and_nothing_is_lost(tmp_path: Path) 
     assert figure(book, families.CONSUMER_WRITTEN, cluster_name="main") == 13
 
 
-async def test_nats_frozen_holds_up_neither_wal_nor_tier_2(tmp_path: Path) -> None:
+async def test_nats_frozen_holds_up_neither_wal_nor_tier_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue that takes messages and says nothing: WAL is taken as ever, and goes to tier 2 without it."""
+    monkeypatch.setattr(jetstream, "_TIMEOUT", 5.0)
     settings = postgres_settings(tmp_path)
     cluster = await opened(settings)
     write(cluster, 0.5)
@@ -139,15 +143,17 @@ async def test_nats_frozen_holds_up_neither_wal_nor_tier_2(tmp_path: Path) -> No
 
 async def test_without_any_queue_everything_still_arrives(tmp_path: Path) -> None:
     """An external queue that is down for ever: hints wake the comparison of the tiers, which copies by itself."""
-    nowhere = replace(QUICK, url=Secret(f"nats://127.0.0.1:{free_port()}"))
-    settings = postgres_settings(tmp_path, queue=nowhere)
-    cluster = await opened(settings)
-    write(cluster, 2.5)
-    async with running(cluster, settings) as offload:
-        await arrived(cluster, 0, 1)
-        await receive(cluster, offload, 2)
-        await arrived(cluster, 2, 3)
-        assert offload.queue.queue is None
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and listens to none
+        nowhere = replace(QUICK, url=Secret(f"nats://127.0.0.1:{nobody.getsockname()[1]}"))
+        settings = postgres_settings(tmp_path, queue=nowhere)
+        cluster = await opened(settings)
+        write(cluster, 2.5)
+        async with running(cluster, settings) as offload:
+            await arrived(cluster, 0, 1)
+            await receive(cluster, offload, 2)
+            await arrived(cluster, 2, 3)
+            assert offload.queue.queue is None
 
 
 async def test_a_queue_that_brings_nothing_forward_is_gone_around(tmp_path: Path) -> None:
@@ -202,7 +208,8 @@ async def test_a_stream_that_is_deleted_is_made_again(tmp_path: Path) -> None:
         await until(lambda: offload.queue.queue not in (None, queue))
         await receive(cluster, offload, 1)
         await arrived(cluster, 3)
-        assert [state.messages for state in await queue_states(settings)] == [0] * 4
+        await drained(settings)
+        assert len(await queue_states(settings)) == 4
 
 
 async def test_duplicates_do_no_harm(tmp_path: Path) -> None:
@@ -269,8 +276,11 @@ def _lives(pid: int) -> bool:
     return False
 
 
-async def test_what_a_dead_process_had_taken_is_given_out_at_once(tmp_path: Path) -> None:
+async def test_what_a_dead_process_had_taken_is_given_out_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next process does not wait until the queue has noticed that the one before is gone."""
+    monkeypatch.setattr(jetstream, "ACK_WAIT", 3600.0)
     settings = postgres_settings(tmp_path)
     cluster = await opened(settings)
     write(cluster, 1.5)
@@ -278,9 +288,9 @@ async def test_what_a_dead_process_had_taken_is_given_out_at_once(tmp_path: Path
         settings = replace(settings, queue=replace(QUICK, url=Secret(address.urls[0])))
         async with connected(address, "tallykeep") as queue:
             await queue.put(Letter(Item(WAL, "main", segment(0).name)), "1")
-            assert await queue.take("wal", 5) is not None
+            assert await queue.take("wal", 60) is not None
         async with running(cluster, settings):
-            await arrived(cluster, 0, timeout=20)
+            await arrived(cluster, 0)
             await drained(settings)
 
 
@@ -316,15 +326,18 @@ async def test_commands_without_a_server_say_so(tmp_path: Path) -> None:
 @asynccontextmanager
 async def a_queue(folder: Path, token: str = "secret-token") -> AsyncIterator[Address]:
     """A NATS server of somebody else."""
-    port = free_port()
-    config = folder / "theirs.conf"
-    config.write_text(
-        f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{folder / "theirs"}" }}\n'
-        f'authorization {{ token: "{token}" }}\n'
-    )
-    with ManagedProcess([PROGRAM, "-c", str(config)], log=folder / "theirs.log") as process:
-        await asyncio.to_thread(process.wait_ready, lambda: "Server is ready" in process.log_tail(50), 20)
+    async with foreign(folder, f'authorization {{ token: "{token}" }}') as port:
         yield Address((f"nats://{token}@127.0.0.1:{port}",))
+
+
+@asynccontextmanager
+async def foreign(folder: Path, lines: str = "") -> AsyncIterator[int]:
+    """A NATS server with JetStream, and with these lines in its configuration; its port."""
+    port, config = free_port(), folder / "theirs.conf"
+    config.write_text(f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{folder / "theirs"}" }}\n{lines}\n')
+    with ManagedProcess([PROGRAM, "-c", str(config)], log=folder / "theirs.log") as process:
+        await asyncio.to_thread(process.wait_ready, lambda: "Server is ready" in process.log_tail(50), 60)
+        yield port
 
 
 async def test_an_external_queue(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -354,12 +367,12 @@ async def test_an_external_queue(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert not (queue_folder(settings)).exists()
 
 
-async def test_a_queue_that_two_servers_share_by_mistake(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_queue_that_two_servers_share_by_mistake(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is for another server's cluster is given back to the queue, and told; nobody's goes in the end."""
-    port, config = free_port(), tmp_path / "theirs.conf"
-    config.write_text(f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{tmp_path / "theirs"}" }}\n')
-    with ManagedProcess([PROGRAM, "-c", str(config)], log=tmp_path / "theirs.log") as process:
-        await asyncio.to_thread(process.wait_ready, lambda: "Server is ready" in process.log_tail(50), 20)
+    monkeypatch.setattr(consuming, "_GIVEN_BACK", 40)  # that many times in a row the wrong one gets none
+    async with foreign(tmp_path) as port:
         queue = replace(QUICK, url=Secret(f"nats://127.0.0.1:{port}"), retry_after=0.05, retry_at_most=0.05)
         settings = postgres_settings(tmp_path / "one", queue=queue)
         theirs = replace(postgres_settings(tmp_path / "two", queue=queue), clusters=(ClusterSettings(name="second"),))
@@ -374,9 +387,7 @@ async def test_a_queue_that_two_servers_share_by_mistake(tmp_path: Path, caplog:
                 await receive(cluster, offload, 4)
                 await arrived(cluster, *range(4))
                 await announce(settings, Item(WAL, "nobodys", segment(0).name))
-                async with asyncio.timeout(30):
-                    while sum(state.messages for state in await queue_states(settings)):  # noqa: ASYNC110
-                        await asyncio.sleep(0.1)
+                await drained(settings)
                 told = [line for line in caplog.messages if "which is none of this server's" in line]
                 assert len(told) == 1 and told[0].startswith("nobodys: WAL file")
 
@@ -384,15 +395,12 @@ async def test_a_queue_that_two_servers_share_by_mistake(tmp_path: Path, caplog:
 @pytest.mark.parametrize("scheme", ["nats", "tls"])
 async def test_an_external_queue_over_tls(tmp_path: Path, scheme: str) -> None:
     """With the CA it is given it trusts the server; without it nothing is said to it."""
-    files, port = certificates(tmp_path), free_port()
-    config = tmp_path / "theirs.conf"
-    config.write_text(
-        f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{tmp_path / "theirs"}" }}\n'
+    files = certificates(tmp_path)
+    lines = (
         f'tls {{ cert_file: "{files.server}", key_file: "{files.server_key}" }}\n'
-        'authorization { user: "keeper", password: "hidden" }\n'
+        'authorization { user: "keeper", password: "hidden" }'
     )
-    with ManagedProcess([PROGRAM, "-c", str(config)], log=tmp_path / "theirs.log") as process:
-        await asyncio.to_thread(process.wait_ready, lambda: "Server is ready" in process.log_tail(50), 20)
+    async with foreign(tmp_path, lines) as port:
         address = Address((f"{scheme}://keeper:hidden@127.0.0.1:{port}",), ca_file=files.authority)
         async with connected(address, "tallykeep") as queue:
             assert await queue.put(Letter(Item(WAL, "main", segment(0).name)), "1")
@@ -410,19 +418,16 @@ async def test_an_external_queue_with_credentials(tmp_path: Path) -> None:
     lines, path = nats_jwt.write(tmp_path)
     (tmp_path / "other").mkdir()
     _, other = nats_jwt.write(tmp_path / "other")
-    port, config = free_port(), tmp_path / "theirs.conf"
-    config.write_text(f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{tmp_path / "theirs"}" }}\n{lines}')
-    with ManagedProcess([PROGRAM, "-c", str(config)], log=tmp_path / "theirs.log") as process:
-        await asyncio.to_thread(process.wait_ready, lambda: "Server is ready" in process.log_tail(50), 20)
+    async with foreign(tmp_path, lines) as port:
         address = Address((f"nats://127.0.0.1:{port}",), credentials=path)
         async with connected(address, "tallykeep") as queue:
             assert await queue.put(Letter(Item(WAL, "main", segment(0).name)), "1")
         with pytest.raises(Refused, match="check the token, the user or the credentials"):
             async with connected(address._replace(credentials=other), "tallykeep"):
                 pass
-        for wrong, problem in ((config, "is no credentials file"), (tmp_path / "none", "cannot be read")):
+        for wrong, problem in (("theirs.conf", "is no credentials file"), ("none", "cannot be read")):
             with pytest.raises(ConfigError, match=problem):
-                async with connected(address._replace(credentials=wrong), "tallykeep"):
+                async with connected(address._replace(credentials=tmp_path / wrong), "tallykeep"):
                     pass
 
 
@@ -437,8 +442,8 @@ async def test_what_is_no_letter_is_dropped(tmp_path: Path, caplog: pytest.LogCa
             await queue._client.publish("tallykeep-wal.x", b"hello")
         await receive(cluster, offload, 1)
         await arrived(cluster, 0, 1)
+        await until(lambda: "none of tallykeep's" in caplog.text)
         await drained(settings)
-    assert "none of tallykeep's" in caplog.text
 
 
 async def test_one_cluster_does_not_wait_for_another(tmp_path: Path) -> None:
@@ -576,7 +581,7 @@ async def test_a_store_that_goes_away_and_comes_back(tmp_path: Path, own_seaweed
     """WAL arrives in tier 1 all the while; when the store is back, all of it arrives there, by itself."""
     own_seaweedfs.create_bucket("bucket")
     patient = postgres_settings(tmp_path, queue=replace(QUICK, wal_attempts=1000, retry_at_most=1.0))
-    cluster = await opened(patient, impatient(own_seaweedfs, "bucket", timeout=1.0))
+    cluster = await opened(patient, impatient(own_seaweedfs, "bucket", timeout=3.0))
     write(cluster, 1.5)
     async with running(cluster, patient) as offload:
         await queued(offload)
@@ -612,8 +617,9 @@ async def test_a_queue_that_dies_under_an_upload(
             proxy.faults.append(slow)
             await receive(cluster, offload, 1)
             await until(lambda: slow.met)
+            queue = offload.queue.queue
             process_of(offload).kill()
-            await until(lambda: offload.queue.queue is None)
+            await until(lambda: offload.queue.queue is not queue)
             await arrived(cluster, 0)
             await until(lambda: figure(book, families.CONSUMER_WRITTEN, cluster_name="main") == 1)
             await queued(offload)
@@ -641,7 +647,7 @@ async def test_a_torn_upload_never_has_a_final_name(tmp_path: Path, seaweedfs: S
             assert key_of(0) not in found or torn.met > 2
             await arrived(cluster, 0, 1)
             await until(lambda: figure(book, families.CONSUMER_WRITTEN, cluster_name="main") == 2)
-            assert torn.met == 3 and lost.met >= 2
+            assert torn.met >= 3 and lost.met >= 2
         sizes = [each.size async for page in cluster.tier2.root.list("wal/") for each in page]
     assert figure(book, families.CONSUMER_WRITTEN_SIZE, cluster_name="main") == sum(sizes)
 
@@ -711,8 +717,9 @@ async def test_the_old_server_stops_when_another_takes_over(tmp_path: Path, capl
     assert said and {record.levelname for record in said} == {"ERROR"}
 
 
-async def test_figures(tmp_path: Path) -> None:
+async def test_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the queue holds by stream, what failed, whose tier 2 it is; and nothing while that is not known."""
+    monkeypatch.setattr(collector, "_STARTING", 3600.0)  # seconds in which not to know is no error
     settings = postgres_settings(tmp_path)
     cluster = await opened(settings)
     write(cluster, 2.5)
@@ -738,10 +745,10 @@ async def test_a_letter_goes_on_with_its_trace(tmp_path: Path) -> None:
         sent = Letter(item, f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01")
         assert await queue.put(sent, "1")
         assert not await queue.put(sent, "2"), "it waits there already"
-        delivery = await queue.take("wal", 5)
+        delivery = await queue.take("wal", 60)
         assert delivery is not None and delivery.letter == sent and delivery.attempt == 1
         await delivery.again(0.05)
-        delivery = await queue.take("wal", 5)
+        delivery = await queue.take("wal", 60)
         assert delivery is not None and delivery.attempt == 2
         await delivery.done()
         assert await queue.take("wal", 0.2) is None

@@ -14,7 +14,7 @@ from pathlib import Path
 from tallykeep.clock import Clock, SystemClock
 from tallykeep.config.model import Secret
 from tallykeep.demo.seaweedfs import SeaweedFS
-from tallykeep.errors import NotFound
+from tallykeep.errors import NotFound, Unavailable
 from tallykeep.metrics import Book, Family
 from tallykeep.runtime.backoff import Backoff
 from tallykeep.runtime.supervisor import Supervisor
@@ -128,7 +128,7 @@ async def opened(settings: PostgresSettings, store: Callable[[str], Store] | Non
     return cluster
 
 
-def impatient(server: SeaweedFS, bucket: str, endpoint: str = "", timeout: float = 10.0) -> Callable[[str], Store]:
+def impatient(server: SeaweedFS, bucket: str, endpoint: str = "", timeout: float = 60.0) -> Callable[[str], Store]:
     """Stores on a server that tell of each failure at once, where those of the settings try again for a minute."""
 
     def make(prefix: str) -> Store:
@@ -156,10 +156,10 @@ async def running(
     try:
         yield offload
     finally:
-        await supervisor.stop()
+        await supervisor.stop(60)
 
 
-async def until(true: Callable[[], object], told: Callable[[], object] = lambda: "", timeout: float = 40.0) -> None:
+async def until(true: Callable[[], object], told: Callable[[], object] = lambda: "", timeout: float = 90.0) -> None:
     """Wait until something is true."""
     deadline = time.monotonic() + timeout
     while not true():
@@ -185,10 +185,13 @@ async def holds(cluster: Cluster, *numbers: int) -> bool:
     return True
 
 
-async def arrived(cluster: Cluster, *numbers: int, timeout: float = 40.0) -> None:
-    """Wait until tier 2 holds these segments."""
+async def arrived(cluster: Cluster, *numbers: int, timeout: float = 90.0) -> None:
+    """Wait until tier 2 holds these segments; while it is away it does not."""
     deadline = time.monotonic() + timeout
-    while not await holds(cluster, *numbers):
+    while True:
+        with suppress(Unavailable):
+            if await holds(cluster, *numbers):
+                return
         assert time.monotonic() < deadline, f"{numbers} did not arrive"
         await asyncio.sleep(0.05)
 
