@@ -102,12 +102,12 @@ async def test_the_feeder_keeps_ahead_follows_and_ends(tmp_path: Path) -> None:
     spool.go_on(ALL[4])
     await _until(spool, names[4:6])
     (spool.folder / names[4]).unlink()
-    await asyncio.wait_for(feeding, 20)
+    await asyncio.wait_for(feeding, 60)
     assert spool.names() == names[5:6], "WAL has ended, and what was fetched stays"
     feeding = asyncio.create_task(Feeder(TieredWal([source]), spool, SystemClock(), 1).run())
-    await asyncio.sleep(0.2)
+    await _until(spool, names[4:5])
     shutil.rmtree(spool.folder)
-    await asyncio.wait_for(feeding, 20)
+    await asyncio.wait_for(feeding, 60)
 
 
 async def test_the_feeder_fetches_nothing_twice(tmp_path: Path) -> None:
@@ -123,11 +123,11 @@ async def test_the_feeder_fetches_nothing_twice(tmp_path: Path) -> None:
     spool.go_on(ALL[2])
     await _until(spool, names[2:5])
     assert (spool.folder / names[2]).stat().st_ino == there
-    await asyncio.wait_for(feeding, 20)
+    await asyncio.wait_for(feeding, 60)
 
 
 async def _until(spool: Spool, names: list[str]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while spool.names() != names:  # noqa: ASYNC110 - another process would not say so either
             await asyncio.sleep(0.01)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.clock import FakeClock
+from tests.support.offloading import until
 from tests.support.postgres_retention import (
     DAY,
     HOUR,
@@ -480,18 +481,16 @@ async def test_once_a_day(tmp_path: Path) -> None:
     service = asyncio.ensure_future(RetentionService([cluster], settings, clock).run())
     journal = Journal(cluster.folder)
 
-    async def done(count: int) -> None:
-        for _ in range(6000):
-            found = journal.read().retention.get("1")
-            if found is not None and found.latest >= START + count * DAY:
-                return
-            await asyncio.sleep(0.01)
+    def done(count: int) -> bool:
+        """Done, and waiting for the next time."""
+        found = journal.read().retention.get("1")
+        return found is not None and found.latest >= START + count * DAY and bool(clock._sleepers)
 
     try:
-        await done(0)
+        await until(lambda: done(0))
         assert await names(cluster, cluster.tier1) == ["backup 3", "backup 4", "backup 5"]
         await clock.advance(DAY)
-        await done(1)
+        await until(lambda: done(1))
         await check_exact(cluster.tier1)
     finally:
         service.cancel()

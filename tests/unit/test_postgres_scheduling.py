@@ -187,4 +187,4 @@ async def test_a_backup_by_command_counts_once_it_is_one(tmp_path: Path, comes: 
         if comes:
             await backups(cluster, 1)
     await clock.advance(1.5)
-    assert await asyncio.wait_for(left, 20) == comes
+    assert await asyncio.wait_for(left, 60) == comes
