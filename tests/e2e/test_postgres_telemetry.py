@@ -41,7 +41,7 @@ def tallykeep(folder: Path, *words: str, **variables: str) -> subprocess.Complet
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TALLYKEEP_", "OTEL_"))}
     return subprocess.run(
         [sys.executable, "-m", "tallykeep", "postgres", *words], capture_output=True, text=True, check=False,
-        cwd=folder, env={**kept, "OTEL_EXPORTER_PROMETHEUS_HOST": "127.0.0.1", **variables}, timeout=60,
+        cwd=folder, env={**kept, "OTEL_EXPORTER_PROMETHEUS_HOST": "127.0.0.1", **variables}, timeout=150,
     )  # fmt: skip
 
 

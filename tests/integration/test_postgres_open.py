@@ -184,7 +184,7 @@ def test_a_command_beside_it(tmp_path: Path, protected: Protected) -> None:  # n
     misleading = {"PGHOSTADDR": "192.0.2.1", "PGSSLMODE": "require", "PGOPTIONS": "-c x=y", "PGPASSWORD": "secret"}
     argv = ("--port", "0", "--json", "--", sys.executable, "-c", SCRIPT, str(program("pg_dump")), "--debug")
     with command("open", config_of(protected, tmp_path / "tallykeep.yaml"), *argv, **misleading) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=150)
     assert process.returncode == 7, (out, err)
     said, told = json.loads(out), json.loads(err)
     assert said["rows"] == 2 * ROWS

@@ -112,7 +112,7 @@ async def test_the_service_counts_what_is_on_disk_and_an_idle_database_is_not_be
     assert counted[families.WAL_WRITTEN_SIZE] == sum(one.size for one in stored) - headers
 
 
-async def until(true: object, timeout: float = 30) -> None:
+async def until(true: object, timeout: float = 60) -> None:
     """Wait on the loop."""
     assert callable(true)
     await asyncio.to_thread(wait, true, timeout)

@@ -86,11 +86,11 @@ class Protection:
             process.wait_ready(lambda: "metrics are at" in self.log.read_text(), PATIENCE)
             yield process
         finally:
-            process.stop(timeout=20)
+            process.stop(timeout=PATIENCE)
 
     def page(self) -> dict[str, float]:
         """What the server's page says: series as they are written, and their values."""
-        with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as reply:
+        with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=PATIENCE) as reply:
             lines = [line for line in reply.read().decode().splitlines() if not line.startswith("#")]
         return {series: float(value) for series, _, value in (line.rpartition(" ") for line in lines)}
 

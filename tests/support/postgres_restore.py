@@ -194,7 +194,7 @@ def recovering(major: int, folder: Path, settings: Mapping[str, str] | None = No
     """The server of the data directory `folder`/data, promoted."""
     folder.chmod(0o711)
     server = MajorServer(major, folder, settings={**SETTINGS, **(settings or {})})
-    server.start(60)
+    server.start(90)
     try:
         wait(lambda: not in_recovery(server), 60, lambda: server.log.read_text()[-3000:])
         yield server

@@ -71,14 +71,14 @@ class Receiving:
     def stop(self) -> None:
         """End it and let go of the archive."""
         self._stop.set()
-        self._thread.join(20)
+        self._thread.join(60)
         assert not self._thread.is_alive(), "it did not stop"
         with suppress(TallykeepError):
             self.archiver.flush()
         self.archiver.close()
         self._stop.close()
 
-    def until(self, held: Callable[[Archiver], bool], timeout: float = 30.0) -> None:
+    def until(self, held: Callable[[Archiver], bool], timeout: float = 60.0) -> None:
         """Wait until something is true of the archive."""
         wait(lambda: held(self.archiver), timeout, lambda: f"{self.archiver.durable} {self.errors[-2:]}")
 
@@ -99,7 +99,7 @@ class Receiving:
                     return
 
 
-def wait(true: Callable[[], bool], timeout: float = 30.0, told: Callable[[], str] = str) -> None:
+def wait(true: Callable[[], bool], timeout: float = 60.0, told: Callable[[], str] = str) -> None:
     """Wait until something is true."""
     deadline = time.monotonic() + timeout
     while not true():

