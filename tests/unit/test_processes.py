@@ -18,6 +18,13 @@ from tallykeep.errors import ConfigError, Unreachable
 from tallykeep.runtime.processes import ManagedProcess, find_program, free_port
 
 _TICKS = "import sys, time\nwhile True: print('tick', flush=True); time.sleep(0.01)"
+_BUSY = """
+import hashlib, threading
+for _ in range(4):
+    threading.Thread(target=lambda: [hashlib.sha256(bytes(1 << 22)) for _ in iter(int, 1)], daemon=True).start()
+print("busy", flush=True)
+threading.Event().wait()
+"""
 _DEAF = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
 _PARENT = """
 import sys, threading, time
@@ -97,6 +104,21 @@ def test_freeze_and_thaw(tmp_path: Path) -> None:
         assert log.stat().st_size == size
         child.thaw()
         assert _eventually(lambda: log.stat().st_size > size)
+
+
+def test_a_frozen_process_stands_still_at_once(tmp_path: Path) -> None:
+    """Each of its threads does, busy ones too, when freeze returns; one that has ended is not waited for."""
+    with _python(_BUSY, tmp_path / "log") as child:
+        assert _eventually(lambda: "busy" in child.log_tail())
+        for _ in range(50):
+            child.freeze()
+            states = [
+                file.read_text().rpartition(")")[2].split()[0]
+                for file in Path(f"/proc/{child.pid}/task").glob("*/stat")
+            ]
+            assert states == ["T"] * 5
+            child.thaw()
+    child.freeze()
 
 
 def test_stop_ends_a_frozen_process() -> None:

@@ -166,8 +166,11 @@ class ManagedProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def freeze(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
+        """SIGSTOP, and wait until it stands still: connections stay open and nothing answers."""
         self._signal(signal.SIGSTOP)
+        if self._child is not None and sys.platform == "linux":
+            with suppress(ChildProcessError):  # it has ended, and somebody knows
+                os.waitid(os.P_PID, self._child.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """SIGCONT: go on where it was frozen."""
