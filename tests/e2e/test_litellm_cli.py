@@ -95,6 +95,7 @@ def expected(totals: Totals, by: str) -> dict[str, Decimal]:
 @pytest.mark.parametrize("zone", ZONES)
 def test_a_report_equals_the_generators_account(spent: Spent, cli: Cli, by: str, zone: str) -> None:
     """Every line of a month, in three time zones, to the nano-dollar; and the total is the sum."""
+    asked = time.time()
     first = spent.days_ago(1).date().replace(day=1)  # a month that has begun in every zone; in some it may be over
     following = (first + timedelta(days=31)).replace(day=1)
     status, out, err = cli(spent.dsn, "report", "--month", f"{first:%Y-%m}", "--by", by, "--timezone", zone, "--json")
@@ -115,7 +116,7 @@ def test_a_report_equals_the_generators_account(spent: Spent, cli: Cli, by: str,
     tokens = {kind: sum(n for (_, k), n in totals.tokens.items() if k == kind) for kind in ("prompt", "completion")}
     assert told["total"]["prompt_tokens"] == tokens["prompt"]
     assert told["total"]["completion_tokens"] == tokens["completion"]
-    assert told["month_is_over"] is (time.time() >= end)
+    assert told["month_is_over"] in {asked >= end, time.time() >= end}
 
 
 def test_csv_and_top_keep_the_sum(spent: Spent, cli: Cli) -> None:
@@ -128,7 +129,7 @@ def test_csv_and_top_keep_the_sum(spent: Spent, cli: Cli) -> None:
         assert status == 0
         assert sum(Decimal(row["spend_dollars"]) for row in rows) == Decimal(total["spend_dollars"])
         assert sum(int(row["requests"]) for row in rows) == total["requests"]
-        assert "the month is not over" in err
+        assert "the month is not over" in err or datetime.now(UTC).strftime("%Y-%m") != spent.month
     assert [row["user_id"] for row in rows][3:] == [f"others ({len(rows_of(spent, cli, asked)) - 3})"]
 
 
@@ -207,7 +208,7 @@ def test_check_of_a_healthy_database(spent: Spent, cli: Cli) -> None:
     assert any("soft_budget" in line for line in told["schema_missing"]) is baseline
     assert told["superuser"] is True
     assert told["newest_row"]
-    assert abs(told["clock_difference_seconds"]) < 5
+    assert abs(told["clock_difference_seconds"]) < 60  # of one machine: what its being busy takes
 
 
 def test_check_finds_a_silent_log(litellm_database: MakeDatabase, cli: Cli) -> None:

@@ -26,7 +26,7 @@ from tallykeep.demo.litellm_account import Totals
 from tallykeep.demo.litellm_traffic import Mix, Traffic
 from tallykeep.demo.postgres import PostgresServer
 from tallykeep.metrics import Book, Distribution, Sample
-from tallykeep.runtime.processes import ManagedProcess, free_port
+from tallykeep.runtime.processes import ManagedProcess
 from tallykeep.systems.litellm.collector import DatabaseCollector, Pace
 from tallykeep.systems.litellm.families import FAMILIES
 from tallykeep.systems.litellm.figures import windows
@@ -190,10 +190,11 @@ async def test_live_traffic_with_late_rows_is_found_whole(litellm_database: Make
         async with watched(dsn, clock, lengths=SHORT) as one:
             stop = threading.Event()
             live = asyncio.create_task(asyncio.to_thread(made.run, 200, stop, Mix(flush=0.3, late=0.2)))
-            highest: Values = {}
-            for _ in range(15):
-                highest = none_fell(highest, await one.look())
+            highest = none_fell({}, await one.look())
+            looks, before = 1, requests(highest)
+            while looks < 15 or requests(highest) <= before + 300:
                 await asyncio.sleep(0.2)
+                highest, looks = none_fell(highest, await one.look()), looks + 1
             stop.set()
             assert await live > 300
             clock.hold()
@@ -235,7 +236,7 @@ async def test_kill_9_loses_nothing(litellm_database: MakeDatabase, tmp_path: Pa
             process = ManagedProcess(
                 [sys.executable, "-m", "tallykeep", "run", "litellm"],
                 env={**os.environ, "LITELLM_DATABASE_URL": dsn, "TALLYKEEP_STATE_DIR": str(state),
-                     "METRICS_UPDATE_INTERVAL": "1", "METRICS_PORT": str(free_port())},
+                     "METRICS_UPDATE_INTERVAL": "1", "METRICS_PORT": "0"},
                 log=tmp_path / "log",
             )  # fmt: skip
             process.start()
@@ -283,6 +284,11 @@ def none_fell(highest: Values, found: Iterable[Sample]) -> Values:
     fallen = {key: (value, now[key]) for key, value in highest.items() if key in now and now[key] < value}
     assert not fallen
     return highest | now
+
+
+def requests(counted: Values) -> float:
+    """How many have been counted."""
+    return sum(value for (name, _), value in counted.items() if name == "litellm_requests_total")
 
 
 # --- the generator's account
