@@ -149,6 +149,8 @@ def test_version(tallykeep: Call) -> None:
     """Versions of everything a report needs, as text or JSON."""
     assert tallykeep("version").out.startswith("tallykeep ")
     assert {"tallykeep", "python", "obstore"} <= json.loads(tallykeep("version", "--json").out).keys()
+    short = tallykeep("--version")
+    assert short.status == 0 and short.out == tallykeep("version").out.splitlines(keepends=True)[0]
 
 
 def test_closed_pipe_is_quiet() -> None:

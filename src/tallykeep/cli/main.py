@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from tallykeep import __version__
 from tallykeep.cli.parsers import Parser
 from tallykeep.errors import TallykeepError
 from tallykeep.systems import System, all_systems
@@ -115,6 +116,9 @@ def _parser() -> Parser:
         epilog=EPILOG,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an unexpected error (any command)")
+    parser.add_argument(
+        "--version", action="version", version=f"tallykeep {__version__}", help="show the version and exit"
+    )
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     for verb in VERBS:

@@ -12,13 +12,20 @@ from tallykeep import __version__
 
 _LIBRARIES = (
     "bcrypt",
+    "blake3",
+    "confluent-kafka",
+    "cronsim",
+    "cryptography",
     "fastapi",
     "fastcrc",
     "httpx2",
     "lz4",
+    "nats-py",
+    "numpy",
     "obstore",
     "opentelemetry-sdk",
     "prometheus-client",
+    "psycopg",
     "pyyaml",
     "rich",
     "uvicorn",
@@ -45,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(told, indent=2))
     else:
         print(f"tallykeep {__version__}")
-        print("\n".join(f"  {name:10} {text}" for name, text in list(told.items())[1:]))
+        print("\n".join(f"  {name:17} {text}" for name, text in list(told.items())[1:]))
     return 0
 
 
