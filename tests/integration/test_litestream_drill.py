@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.support.clock import FakeClock
+from tests.support.clock import FakeClock, at_rest
 from tests.support.damage import damaged
 from tests.support.replicas import replica
 from tests.support.servers import need
@@ -22,6 +22,7 @@ from tests.support.stores import Vanishing, Wrapped
 
 from tallykeep.demo.litestream import LitestreamDaemon
 from tallykeep.runtime.state import StateDirectory
+from tallykeep.runtime.threads import threads_noted
 from tallykeep.storage.local import LocalStore
 from tallykeep.storage.store import ObjectInfo, Store
 from tallykeep.systems.litestream import drill as drills
@@ -140,7 +141,7 @@ def replicated(folder: Path, fill: Callable[[sqlite3.Connection], None]) -> Path
     config = f"dbs: [{{path: {database}, replica: {{type: file, path: {root}, sync-interval: 100ms}}}}]"
     daemon = LitestreamDaemon(folder / "litestream", config)
     daemon.start()
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while not list(root.rglob("*.ltx")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -220,7 +221,7 @@ async def test_a_process_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A worker that is killed, as for its memory, or that crashes, makes the drill inconclusive and says why."""
     code = "import sys; sys.exit('no such luck')"
     monkeypatch.setattr(drills, "_command", lambda: [sys.executable, "-c", code])
-    found = await run_drill(request(tmp_path / "s"), 30)
+    found = await run_drill(request(tmp_path / "s"), 60)
     assert (found.result, found.stage) == ("inconclusive", "process")
     assert "no such luck" in found.message
 
@@ -243,13 +244,13 @@ def test_worker_dies_with_its_parent(how: signal.Signals, tmp_path: Path) -> Non
     """After the parent has been killed, also in the middle of a drill, worker and scratch folder are gone."""
     scratch = tmp_path / "scratch"
     parent = subprocess.Popen([sys.executable, "-c", _PARENT, replica("healthy"), scratch])
-    worker = _worker(parent.pid, time.monotonic() + 30)
+    worker = _worker(parent.pid, time.monotonic() + 60)
     os.kill(worker, signal.SIGSTOP)
     time.sleep(0.5)
     parent.send_signal(how)
     parent.wait()
     os.kill(worker, signal.SIGCONT)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while scratch.exists() or _alive(worker):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -293,10 +294,12 @@ class Scene:
     async def play(self, seconds: float) -> list[float]:
         """Run for a while; the moments of the drills, in seconds from the start."""
         start = self.clock.time()
-        task = asyncio.create_task(self.service.run())
+        with threads_noted() as threads:
+            task = asyncio.create_task(self.service.run())
+        await at_rest(threads)
         for _ in range(round(seconds / 60)):
             await self.clock.advance(60)
-            await asyncio.sleep(0.005)
+            await at_rest(threads)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         return [moment - start for moment in self.moments]
@@ -336,17 +339,29 @@ async def test_check_waits_for_what_is_young(tmp_path: Path) -> None:
     (ltx / "0").mkdir(parents=True)
     header = bytearray(kept)
     (ltx / "0" / late.name).write_bytes(_dated(header, time.time()))
-    for arrives in (True, False):
-        store: Store = LocalStore(root)
-        check = Check(Target("app", local=ltx), store, grace=1.5)
-        task = asyncio.create_task(check.run())
-        await asyncio.sleep(0.3)
-        if arrives:
-            late.write_bytes(kept)
-        report = await task
+    for arrives, grace in ((True, 60.0), (False, 1.5)):
+        store = Growing(LocalStore(root), late, kept if arrives else b"")
+        report = await Check(Target("app", local=ltx), store, grace=grace).run()
         assert ("stale" in report.reasons) is not arrives
+        assert store.listings > 1 or not arrives
         late.unlink(missing_ok=True)
         (ltx / "0" / late.name).write_bytes(_dated(header, time.time()))
+
+
+class Growing(Wrapped):
+    """A file comes after the first listing, if there is anything in it."""
+
+    def __init__(self, store: Store, path: Path, data: bytes) -> None:
+        super().__init__(store)
+        self.listings = 0
+        self._path, self._data = path, data
+
+    async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
+        self.listings += 1
+        async for page in self.store.list(prefix, start_after):
+            yield page
+        if self._data:
+            self._path.write_bytes(self._data)
 
 
 def _dated(header: bytearray, unix: float) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections.abc import Collection
+from threading import Thread
 
 START = 1_700_000_000.0
 
@@ -52,6 +54,14 @@ class FakeClock:
     def _pass(self, moment: float) -> None:
         self._unix += moment - self._now
         self._now = moment
+
+
+async def at_rest(threads: Collection[Thread]) -> None:
+    """Let every task run until none of `threads`, which `threads_noted` gives, works for one; however long it takes."""
+    await settle()
+    while any(thread.is_alive() for thread in tuple(threads)):
+        await asyncio.sleep(0.001)
+        await settle()
 
 
 async def settle(rounds: int = 50) -> None:
