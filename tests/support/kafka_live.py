@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,10 @@ class Silent:
 
     def __getattr__(self, name: str) -> Any:
         return lambda *values: self.calls.append((name, *values))
+
+    def together(self) -> AbstractContextManager[None]:
+        """As it comes."""
+        return nullcontext()
 
     def of(self, name: str) -> list[Any]:
         """The arguments of the calls of that name."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Sequence, Set
+from threading import Thread
 
 from tests.support.clock import FakeClock
 
 from tallykeep.errors import Unavailable, Unreachable
-from tallykeep.metrics import Book, Distribution, Family
+from tallykeep.metrics import Book, Distribution, Family, Sample
 from tallykeep.storage.metered import Request
 from tallykeep.systems.kafka import families
 from tallykeep.systems.kafka.backup_request import Stored
@@ -95,6 +97,48 @@ async def test_rates_are_of_the_last_ten_seconds() -> None:
     duration = told(book, families.DURATION, backup_id="daily", status="success")
     assert isinstance(duration, Distribution)
     assert duration.total == 35
+
+
+class Peeped(Book):
+    """Another thread reads it after each change, as soon as it may: pages are rendered on threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pages: list[Sequence[Sample]] = []
+        self._readers: list[Thread] = []
+
+    def set(self, family: Family, value: float | str, **labels: object) -> None:
+        super().set(family, value, **labels)
+        self._readers.append(Thread(target=lambda: self.pages.append(self.read())))
+        self._readers[-1].start()
+        self._readers[-1].join(0.02)
+
+    def seen(self, *wanted: Family) -> Set[tuple[object, ...]]:
+        """What pages have had of these families, one series each; None for nothing."""
+        for reader in self._readers:
+            reader.join()
+        pages = [{sample.family: sample.value for sample in page} for page in self.pages]
+        return {tuple(page.get(family) for family in wanted) for page in pages}
+
+
+def test_a_page_has_the_whole_news() -> None:
+    """Whoever reads while it is told sees records and what remains add up, and a run that has ended at its end."""
+    book = Peeped()
+    figures = BackupFigures(book, "daily", FakeClock())
+    figures.targeted(ZERO, 100)
+    with figures.together():
+        figures.committed([a_segment(60, 6000, 2000)])
+        figures.remaining(ZERO, 40)
+    seen = book.seen(families.RECORDS, families.SNAPSHOT_TARGET, families.SNAPSHOT_REMAINING)
+    assert seen <= {(None, None, None), (0.0, 100.0, 100.0), (60.0, 100.0, 40.0)}
+    book = Peeped()
+    restore = RestoreFigures(book, "daily", FakeClock())
+    restore.targeted(0)
+    restore.finished("success")
+    ended = {
+        progress for duration, progress in book.seen(families.RESTORE_DURATION, families.RESTORE_PROGRESS) if duration
+    }
+    assert ended == {100.0}
 
 
 def test_gaps_and_what_they_cost() -> None:

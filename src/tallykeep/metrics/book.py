@@ -7,8 +7,9 @@ live as long as the process unless they are dropped. Safe to use from any thread
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
-from threading import Lock
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import RLock
 
 from tallykeep.metrics.family import Family, Kind
 from tallykeep.metrics.sample import Distribution, Exemplar, Sample
@@ -29,7 +30,7 @@ class Book:
     """Running counters, gauges and histograms, keyed by family and label values."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._values: dict[_Key, float | str] = {}
         self._histograms: dict[_Key, _Histogram] = {}
         self._version = 0
@@ -38,6 +39,12 @@ class Book:
     def version(self) -> int:
         """Rises with every change: a renderer that has seen it need not render again."""
         return self._version
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Changes within belong together: who reads has all of them or none. Readers wait, so be quick."""
+        with self._lock:
+            yield
 
     def add(self, family: Family, amount: float = 1.0, **labels: object) -> None:
         """Raise a counter (or a gauge that counts). Adding 0 makes the series appear at 0."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -69,6 +70,10 @@ class Stored(NamedTuple):
 
 class Figures(Protocol):
     """Who wants to know how a run goes on. Calls are quick and do not raise."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """What is told within is one piece of news."""
+        ...
 
     def targeted(self, place: Place, records: int) -> None:
         """How many offsets lie between the checkpoint and the cut."""

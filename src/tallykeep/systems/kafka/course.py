@@ -168,14 +168,14 @@ class Course:
     def committed(self, ready: Sequence[Ready]) -> None:
         """Durable now."""
         self.tally.add(ready)
-        self.figures.committed([each for each in ready if isinstance(each, Stored)])
-        for entry in map(entry_of, ready):
-            place = Place(entry.topic, entry.partition)
-            if isinstance(entry, GapEntry):
-                self.lost(entry)
-            reading = self._readings.get(Incarnation(entry.topic, entry.topic_id, entry.partition))
-            if reading:
-                self.figures.remaining(place, reading.end - entry.end)
+        with self.figures.together():
+            self.figures.committed([each for each in ready if isinstance(each, Stored)])
+            for entry in map(entry_of, ready):
+                if isinstance(entry, GapEntry):
+                    self.lost(entry)
+                reading = self._readings.get(Incarnation(entry.topic, entry.topic_id, entry.partition))
+                if reading:
+                    self.figures.remaining(Place(entry.topic, entry.partition), reading.end - entry.end)
 
     def lost(self, gap: GapEntry) -> None:
         """Offsets were gone, and the manifest says so."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Literal
@@ -62,6 +63,10 @@ class _Run:
         self._operation: Operation = operation
         expect(book, operation)
 
+    def together(self) -> AbstractContextManager[None]:
+        """What is told within is one piece of news."""
+        return self.book.together()
+
     def retried(self, reason: str) -> None:
         """Something is tried again; `reason` is an error's code."""
         self.book.add(families.RETRIES, operation=self._operation, reason=reason)
@@ -98,13 +103,14 @@ class BackupFigures(_Run):
 
     def targeted(self, place: Place, records: int) -> None:
         """How many offsets lie between the checkpoint and the cut."""
-        self.totals.target += records - self._targets.get(place, 0)
-        self._targets[place] = records
-        for family in (families.RECORDS, families.BACKUP_BYTES, families.SEGMENTS, families.GAPS, families.SKIPPED):
-            self._add(family, place, 0)
-        self.book.add(families.COMPRESSED, 0, topic=place.topic, backup_id=self._id)
-        self.book.set(families.SNAPSHOT_TARGET, self.totals.target, backup_id=self._id)
-        self.remaining(place, records)
+        with self.book.together():
+            self.totals.target += records - self._targets.get(place, 0)
+            self._targets[place] = records
+            for family in (families.RECORDS, families.BACKUP_BYTES, families.SEGMENTS, families.GAPS, families.SKIPPED):
+                self._add(family, place, 0)
+            self.book.add(families.COMPRESSED, 0, topic=place.topic, backup_id=self._id)
+            self.book.set(families.SNAPSHOT_TARGET, self.totals.target, backup_id=self._id)
+            self.remaining(place, records)
 
     def remaining(self, place: Place, records: int) -> None:
         """How many of them are not committed yet."""
@@ -124,11 +130,12 @@ class BackupFigures(_Run):
 
     def committed(self, segments: Sequence[Stored]) -> None:
         """Segments that are in the manifest now."""
-        for segment in segments:
-            self._count(segment)
-        for algorithm, (raw, stored) in self._by_algorithm.items():
-            self.book.set(families.COMPRESSION, raw / max(1, stored), backup_id=self._id, algorithm=algorithm)
-        self.book.set(families.LAST_COMMIT, self.clock.time(), backup_id=self._id)
+        with self.book.together():
+            for segment in segments:
+                self._count(segment)
+            for algorithm, (raw, stored) in self._by_algorithm.items():
+                self.book.set(families.COMPRESSION, raw / max(1, stored), backup_id=self._id, algorithm=algorithm)
+            self.book.set(families.LAST_COMMIT, self.clock.time(), backup_id=self._id)
 
     def gap(self, entry: GapEntry) -> None:
         """Offsets that were gone."""
@@ -140,9 +147,10 @@ class BackupFigures(_Run):
 
     def finished(self, status: Status) -> None:
         """The run has ended."""
-        self.book.observe(families.DURATION, self.seconds, backup_id=self._id, status=status)
-        for family in (families.RECORD_RATE, families.BYTE_RATE):
-            self.book.set(family, 0, backup_id=self._id)
+        with self.book.together():
+            self.book.observe(families.DURATION, self.seconds, backup_id=self._id, status=status)
+            for family in (families.RECORD_RATE, families.BYTE_RATE):
+                self.book.set(family, 0, backup_id=self._id)
 
     def ticked(self) -> None:
         """Bring what changes with time up to date."""
@@ -204,12 +212,13 @@ class RestoreFigures(_Run):
 
     def finished(self, status: Status) -> None:
         """It has ended."""
-        self.book.observe(families.RESTORE_DURATION, self.seconds, backup_id=self._id, status=status)
-        self.ticked()
-        if status == "success":
-            self.book.set(families.RESTORE_PROGRESS, 100, backup_id=self._id)
-        self.book.set(families.RESTORE_RATE, 0, backup_id=self._id)
-        self.book.set(families.RESTORE_ETA, 0, backup_id=self._id)
+        with self.book.together():
+            self.book.observe(families.RESTORE_DURATION, self.seconds, backup_id=self._id, status=status)
+            self.ticked()
+            if status == "success":
+                self.book.set(families.RESTORE_PROGRESS, 100, backup_id=self._id)
+            self.book.set(families.RESTORE_RATE, 0, backup_id=self._id)
+            self.book.set(families.RESTORE_ETA, 0, backup_id=self._id)
 
     def ticked(self) -> None:
         """Bring what changes with time up to date."""
@@ -231,17 +240,19 @@ class ResetFigures:
 
     def reset(self, group: str, place: Place, seconds: float, status: Status) -> None:
         """The offset of one partition was set, or was not, within `seconds`."""
-        self._book.add(families.RESET_PARTITIONS, consumer_group=group, status=status)
-        self._book.observe(families.RESET_LATENCY, seconds, consumer_group=group)
-        insort(self._latencies[group], seconds)
+        with self._book.together():
+            self._book.add(families.RESET_PARTITIONS, consumer_group=group, status=status)
+            self._book.observe(families.RESET_LATENCY, seconds, consumer_group=group)
+            insort(self._latencies[group], seconds)
 
     def finished(self, group: str, seconds: float, status: Status) -> None:
         """A group is done."""
-        self._book.observe(families.RESET_DURATION, seconds, consumer_group=group, status=status)
-        latencies = self._latencies[group]
-        for percentile in (50, 90, 99) if latencies else ():
-            value = latencies[ceil(len(latencies) * percentile / 100) - 1]
-            self._book.set(families.RESET_PERCENTILE, value, consumer_group=group, percentile=f"p{percentile}")
+        with self._book.together():
+            self._book.observe(families.RESET_DURATION, seconds, consumer_group=group, status=status)
+            latencies = self._latencies[group]
+            for percentile in (50, 90, 99) if latencies else ():
+                value = latencies[ceil(len(latencies) * percentile / 100) - 1]
+                self._book.set(families.RESET_PERCENTILE, value, consumer_group=group, percentile=f"p{percentile}")
 
     def failed(self, error: TallykeepError) -> None:
         """A group was given up."""
