@@ -48,7 +48,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.chaos
 async def test_a_killed_writer_leaves_whole_objects(root: Path) -> None:
     """ "An object is seen whole or not at all": kill -9 at random moments, while others read and afterwards."""
-    store, chance, turn = LocalStore(root), random.Random(1), 0
+    store, chance, turn = LocalStore(root, timeout=120), random.Random(1), 0
     for _ in range(6):
         with _writer(root, turn) as writer:
             assert writer.stdout is not None
@@ -262,13 +262,13 @@ async def test_a_hung_disk_is_unavailable(root: Path, monkeypatch: pytest.Monkey
     gate = threading.Event()
 
     def hang(*_: object) -> Iterator[list[object]]:
-        gate.wait(30)
+        gate.wait(90)
         yield []
 
     monkeypatch.setattr(local, "pages", hang)
     try:
         with pytest.raises(Unavailable, match=r"longer than 0\.1 s"):
-            await asyncio.wait_for(keys_of(LocalStore(root, timeout=0.1)), 10)
+            await asyncio.wait_for(keys_of(LocalStore(root, timeout=0.1)), 60)
     finally:
         gate.set()
 
