@@ -93,15 +93,16 @@ async def test_an_open_transaction(kafka: KafkaServer, topic: str) -> None:
     kafka.create_topic(topic)
     produce(kafka, topic, some(0, 10))
     producer = kafka.producer(transactional_id=topic)
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     producer.begin_transaction()
     producer.produce(topic, b"in", b"it", 0)
-    producer.flush(10)
+    producer.flush(60)
     produce(kafka, topic, some(10, 5))
     store, figures = MemoryStore(), Silent()
     assert (await a_run(kafka, store, topic, figures=figures)).records == 10
     assert figures.of("unstable")[0] == [Place(topic, 0), 6]
-    producer.commit_transaction(20)
+    producer.commit_transaction(60)
+    kafka.settle(topic)
     assert (await a_run(kafka, store, topic)).complete
     assert await what_is_held(store) == seen(kafka, [topic])
 
@@ -277,7 +278,7 @@ def delete_records(admin: AdminClient, topic: str, before: dict[int, int]) -> No
     """Let the log begin later."""
     asked = [TopicPartition(topic, partition, offset) for partition, offset in before.items()]
     for future in admin.delete_records(asked).values():
-        future.result(20)
+        future.result(60)
 
 
 async def pretend_more(store: MemoryStore, topic: str) -> None:

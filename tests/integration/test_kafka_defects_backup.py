@@ -75,12 +75,13 @@ async def test_3_aborted_transactions_and_markers_are_known(kafka: KafkaServer, 
     """3: what was aborted, and what are markers, can be told in the backup: it holds what read_committed reads."""
     kafka.create_topic(topic)
     producer: Producer = kafka.producer(transactional_id=topic)
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     for number, end in enumerate((producer.abort_transaction, producer.commit_transaction) * 2):
         producer.begin_transaction()
         for _ in range(5):
             producer.produce(topic, b"%d" % number, partition=0)
-        end(20)
+        end(60)
+    kafka.settle(topic)
     store = MemoryStore()
     await a_run(kafka, store, topic, segment_bytes=1)  # a segment for each batch: lists reach over segments
     found = await what_is_held(store)

@@ -50,13 +50,14 @@ async def test_3_transactions(kafka: KafkaServer, topic: str, tmp_path: Path) ->
     """Records of aborted transactions do not come back as if they had been committed, nor do markers as records."""
     kafka.create_topic(topic)
     producer = kafka.producer(transactional_id=topic)
-    producer.init_transactions(30)
+    producer.init_transactions(60)
     for number in range(4):
         producer.begin_transaction()
         for n in range(3):
             producer.produce(topic, b"%d %d" % (number, n))
         producer.flush(30)
-        (producer.abort_transaction if number % 2 else producer.commit_transaction)(30)
+        (producer.abort_transaction if number % 2 else producer.commit_transaction)(60)
+    kafka.settle(topic)
     before = seen(kafka, [topic])
     backup = await backed_up(kafka, MemoryStore(), topic)
     delete_topic(kafka, topic)

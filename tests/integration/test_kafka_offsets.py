@@ -38,13 +38,13 @@ def read(kafka: KafkaServer, topic: str, group: str, stop: int | None = None) ->
         "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0, "auto.offset.reset": "error",
     })  # fmt: skip
     with closing(consumer):
-        places = [TopicPartition(topic, number) for number in consumer.list_topics(topic, 20).topics[topic].partitions]
-        begin = [(one.partition, max(one.offset, 0)) for one in consumer.committed(places, timeout=20)]
+        places = [TopicPartition(topic, number) for number in consumer.list_topics(topic, 60).topics[topic].partitions]
+        begin = [(one.partition, max(one.offset, 0)) for one in consumer.committed(places, timeout=60)]
         consumer.assign([TopicPartition(topic, number, offset) for number, offset in begin])
         records: list[Seen] = []
         ended = 0
         while ended < len(places) and (stop is None or len(records) < stop):
-            message = consumer.poll(10)
+            message = consumer.poll(60)
             assert message is not None, f"nothing more after {len(records)} records"
             if (error := message.error()) is not None:
                 assert error.code() == KafkaError._PARTITION_EOF, error
@@ -71,14 +71,15 @@ async def applied(
 def transactions(kafka: KafkaServer, topic: str) -> None:
     """Committed and aborted transactions in turn, three records each, and plain records between them."""
     producer = kafka.producer(transactional_id=f"{topic}-id")
-    producer.init_transactions(30)
+    producer.init_transactions(60)
     for round_ in range(12):
         producer.begin_transaction()
         for number in range(3):
             producer.produce(topic, b"%d %d" % (round_, number), partition=number % 2)
-        assert producer.flush(30) == 0
-        (producer.abort_transaction if round_ % 3 == 1 else producer.commit_transaction)(30)
+        assert producer.flush(60) == 0
+        (producer.abort_transaction if round_ % 3 == 1 else producer.commit_transaction)(60)
         produce(kafka, topic, [(0, a_record(round_))])
+    kafka.settle(topic)
 
 
 async def test_a_consumer_goes_on_in_another_cluster(kafka: KafkaServer, topic: str, tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ async def test_other_offsets(kafka: KafkaServer, topic: str, tmp_path: Path) -> 
     produce(kafka, topic, [(number % 4, a_record(number)) for number in range(400)], batch_num_messages=10)
     admin = kafka.admin()  # its requests end with it
     for future in admin.delete_records([TopicPartition(topic, number, 20) for number in range(4)]).values():
-        future.result(30)
+        future.result(60)
     old = {Place(topic, 0): 20, Place(topic, 1): 57, Place(topic, 2): 5, Place(topic, 3): 100}
     async with client(kafka) as (cluster, _):
         await cluster.commit_offsets(f"{topic}-group", {place: Committed(at, "mark") for place, at in old.items()})
@@ -208,7 +209,7 @@ def script(kafka: KafkaServer, folder: Path, text: str, group: str) -> None:
     tool = folder / "kafka-consumer-groups.sh"
     tool.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{folder}/arguments\ncp "$7" {folder}/offsets\n')
     tool.chmod(0o755)
-    subprocess.run(["sh", "-c", text], env={"PATH": f"{folder}:/usr/bin:/bin"}, check=True, timeout=20)
+    subprocess.run(["sh", "-c", text], env={"PATH": f"{folder}:/usr/bin:/bin"}, check=True, timeout=60)
     arguments = (folder / "arguments").read_text().splitlines()
     assert arguments[:6] == ["--bootstrap-server", kafka.bootstrap, "--group", group, "--reset-offsets", "--from-file"]
     assert arguments[7:] == ["--execute"]

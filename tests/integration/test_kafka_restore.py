@@ -83,12 +83,13 @@ async def test_another_cluster(kafka: KafkaServer, topic: str, tmp_path: Path) -
     """A topic comes back in a cluster that has never seen it, at other offsets where the source's had holes."""
     kafka.create_topic(topic)
     producer = kafka.producer(transactional_id=topic)
-    producer.init_transactions(30)
+    producer.init_transactions(60)
     for number in range(6):
         producer.begin_transaction()
         producer.produce(topic, b"%d" % number, timestamp=1_700_000_000_000)
-        producer.flush(30)
-        (producer.abort_transaction if number % 2 else producer.commit_transaction)(30)
+        producer.flush(60)
+        (producer.abort_transaction if number % 2 else producer.commit_transaction)(60)
+    kafka.settle(topic)
     before = seen(kafka, [topic])
     backup = await backed_up(kafka, MemoryStore(), topic)
     (tmp_path / "other").mkdir()
@@ -276,13 +277,14 @@ async def test_groups_go_on_with_the_next_unread_record(kafka: KafkaServer, topi
     """After a restore to other offsets a group reads exactly what it had not read, whatever holes the source had."""
     kafka.create_topic(topic)
     producer = kafka.producer(transactional_id=topic)
-    producer.init_transactions(30)
+    producer.init_transactions(60)
     for number in range(8):
         producer.begin_transaction()
         for n in range(3):
             producer.produce(topic, b"%d %d" % (number, n), timestamp=1_700_000_000_000)
-        producer.flush(30)
-        (producer.abort_transaction if number % 2 else producer.commit_transaction)(30)
+        producer.flush(60)
+        (producer.abort_transaction if number % 2 else producer.commit_transaction)(60)
+    kafka.settle(topic)
     group, new = f"{topic}-group", f"{topic}-new"
     first = consume(kafka, group, topic, 7)
     backup = await backed_up(kafka, MemoryStore(), topic)

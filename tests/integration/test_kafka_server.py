@@ -18,7 +18,7 @@ def values(kafka: KafkaServer, topic: str, isolation: str) -> list[bytes | None]
     consumer, found = Consumer(settings), []
     consumer.subscribe([topic])
     try:
-        while (message := consumer.poll(20)) is not None and message.error() is None:
+        while (message := consumer.poll(60)) is not None and message.error() is None:
             found.append(message.value())
     finally:
         consumer.close()
@@ -29,11 +29,12 @@ def test_it_keeps_transactions_apart(kafka: KafkaServer, topic: str) -> None:
     """What an aborted transaction wrote is there for who reads uncommitted, and for nobody else."""
     kafka.create_topic(topic)
     producer = kafka.producer(transactional_id=topic)
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     for value, end in ((b"kept", producer.commit_transaction), (b"dropped", producer.abort_transaction)):
         producer.begin_transaction()
         producer.produce(topic, value)
-        producer.flush(20)
-        end(20)
+        producer.flush(60)
+        end(60)
+    kafka.settle(topic)
     assert values(kafka, topic, "read_committed") == [b"kept"]
     assert values(kafka, topic, "read_uncommitted") == [b"kept", b"dropped"]

@@ -66,7 +66,7 @@ def seen(kafka: KafkaServer, topics: Iterable[str], timeout: float = 60.0) -> Re
         "check.crcs": True, "auto.offset.reset": "earliest",
     })  # fmt: skip
     with closing(consumer):
-        metadata = consumer.list_topics(timeout=20)
+        metadata = consumer.list_topics(timeout=60)
         places = [(topic, number) for topic in topics for number in metadata.topics[topic].partitions]
         consumer.assign([TopicPartition(topic, number, 0) for topic, number in places])
         found: Read = {place: [] for place in places}
@@ -158,9 +158,10 @@ def _compacted(kafka: KafkaServer, topic: str) -> None:
         topic, cleanup_policy="compact", segment_bytes="1048576", segment_ms="500",
         min_cleanable_dirty_ratio="0.001", delete_retention_ms="86400000", max_compaction_lag_ms="600",
     )  # fmt: skip
-    rng = random.Random(topic)
+    rng, known = random.Random(topic), set[int]()
     for round_ in range(4):
         keys = [rng.randrange(60) for _ in range(300)]
+        known.update(keys)
         many = [
             (0, Seen(1_700_000_000_000 + round_ * 1000 + n, b"k%d" % key, None if key % 7 == 0 else b"%d" % n * 20, ()))
             for n, key in enumerate(keys)
@@ -168,7 +169,7 @@ def _compacted(kafka: KafkaServer, topic: str) -> None:
         produce(kafka, topic, many, batch_num_messages=40, compression_type=CODECS[round_])
         time.sleep(0.8)  # the active segment is never cleaned: the next round rolls it
     produce(kafka, topic, [(0, Seen(1_700_000_009_000, b"last", b"last", ()))])
-    _wait(lambda: len(seen(kafka, [topic])[topic, 0]) < 400, "the cleaner to come")
+    _wait(lambda: len(seen(kafka, [topic])[topic, 0]) == len(known) + 1, "the cleaner to have done all it will do")
 
 
 def _transactions(kafka: KafkaServer, topic: str) -> None:
@@ -176,16 +177,17 @@ def _transactions(kafka: KafkaServer, topic: str) -> None:
     kafka.create_topic(topic)
     first, second = (kafka.producer(transactional_id=f"{topic}-{n}") for n in range(2))
     for producer in (first, second):
-        producer.init_transactions(30)
+        producer.init_transactions(60)
     for round_ in range(6):
         for number, producer in enumerate((first, second)):
             producer.begin_transaction()
             for n in range(5):
                 producer.produce(topic, b"round %d of %d, %d" % (round_, number, n), timestamp=1_700_000_000_000 + n)
-            assert producer.flush(30) == 0
+            assert producer.flush(60) == 0
         produce(kafka, topic, [(0, a_record(round_))], enable_idempotence=True)
-        (first.abort_transaction if round_ % 2 else first.commit_transaction)(30)
-        (second.abort_transaction if round_ % 3 else second.commit_transaction)(30)
+        (first.abort_transaction if round_ % 2 else first.commit_transaction)(60)
+        (second.abort_transaction if round_ % 3 else second.commit_transaction)(60)
+    kafka.settle(topic)
 
 
 def _appended(kafka: KafkaServer, topic: str) -> None:
@@ -219,7 +221,7 @@ def _deleted(kafka: KafkaServer, topic: str) -> None:
     kafka.create_topic(topic)
     produce(kafka, topic, [(0, a_record(number)) for number in range(100)], batch_num_messages=10)
     admin = kafka.admin()  # its requests end with it
-    admin.delete_records([TopicPartition(topic, 0, 37)])[TopicPartition(topic, 0)].result(30)
+    admin.delete_records([TopicPartition(topic, 0, 37)])[TopicPartition(topic, 0)].result(60)
 
 
 def _wide(kafka: KafkaServer, topic: str, partitions: int) -> None:
@@ -229,7 +231,7 @@ def _wide(kafka: KafkaServer, topic: str, partitions: int) -> None:
     produce(kafka, topic, many)
 
 
-def _wait(done: Callable[[], bool], what: str, timeout: float = 40.0) -> None:
+def _wait(done: Callable[[], bool], what: str, timeout: float = 90.0) -> None:
     end = time.monotonic() + timeout
     while not done():
         assert time.monotonic() < end, f"waited for {what}"
