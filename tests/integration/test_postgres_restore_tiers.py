@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from tallykeep.config.model import Secret
 from tallykeep.demo.seaweedfs import SeaweedFS
 from tallykeep.errors import ConfigError, IntegrityError, RestoreError, Unreachable
 from tallykeep.systems.postgres import keyfile
+from tallykeep.systems.postgres.basebackup.putting import MARKER
 from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.settings import Tier2Settings
 
@@ -245,15 +247,28 @@ def test_a_restore_that_is_killed_is_gone_on_with(kept: Kept, monkeypatch: pytes
     monkeypatch.setenv("TALLYKEEP_POSTGRES_KEY_FILE", str(kept.key_file))
     (kept.place / "archive/main").rename(kept.place / "archive/default")
     kept.hand_over()
+    finished = []
     for size in (0, 1 << 20, 8 << 20):
         _kill_at(argv, target, size)
-        assert (target / "tallykeep.restoring").exists() != (target / "recovery.signal").exists()
+        if (target / "recovery.signal").exists():  # it had come to its end, but for the marker maybe
+            finished.append(_content(target))
+        else:
+            assert (target / MARKER).exists()
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0 or "is not empty" in done.stderr, done.stderr
+    assert all(each == _content(target) for each in finished)
     refused = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert refused.returncode == 1 and "is not empty: restore into a new folder" in refused.stderr
     with recovering(MAJOR, kept.place / "again") as server:
         assert numbers(server) == everything(kept)
+
+
+def _content(target: Path) -> dict[Path, str]:
+    """Every file but the marker, and its hash."""
+    return {
+        path.relative_to(target): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in target.rglob("*") if path.is_file() and path.name != MARKER
+    }  # fmt: skip
 
 
 def _kill_at(argv: Sequence[str], target: Path, size: int) -> None:
