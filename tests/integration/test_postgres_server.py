@@ -174,6 +174,7 @@ async def test_a_base_backup_heals_a_gap(place: Path, tmp_path: Path, monkeypatc
             gap = Gap(1, begun, LSN(begun + 1), "a test", round(CLOCK.time(), 3))
             (cluster.folder / "gaps.jsonl").write_text(f"{gap.to_json()}\n")
             await asyncio.to_thread(wait, lambda: journal.read().backups.successes == 2)
+            await asyncio.to_thread(wait, lambda: not is_held(cluster.folder / BACKUP))  # its retention has ended, too
             await asyncio.sleep(1)
             assert journal.read().backups.successes == 2 and not is_held(cluster.folder / BACKUP)
 

@@ -77,7 +77,8 @@ async def test_a_failure_stands_in_the_span_of_its_phase(
         manifest = tmp_path / "tier2" / "main" / "base" / "manifest"
         manifest.mkdir(parents=True)
         (manifest / "0000000001.json").write_text("{}")
-        with Receiving(server.dsn(), cluster.folder, cluster.cipher):
+        with Receiving(server.dsn(), cluster.folder, cluster.cipher) as receiving:
+            receiving.until(lambda archiver: archiver.durable > 0)
             with recorded(unkept):
                 [both] = clusters_of(unverified := replace(
                     wanted, tier2=Tier2Settings(url=str(tmp_path / "tier2")), backup=BackupSettings(verify=False)

@@ -32,8 +32,8 @@ def test_a_partial_segment_is_read_by_pg_waldump_and_is_what_the_primary_wrote(
         assert [one.complete for one in stored] == [True] * (len(stored) - 1) + [False]
         assert len(stored) > 1
         for one in stored:
-            own = (server.data / "pg_wal" / one.segment.name).read_bytes()
             data = archive.read(one.segment)
+            own = (server.data / "pg_wal" / one.segment.name).read_bytes()  # which has got more meanwhile, if anything
             assert data == own[: len(data)]
         last = tmp_path / stored[-1].segment.name
         last.write_bytes(archive.restored(stored[-1].segment))
