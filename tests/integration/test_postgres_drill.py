@@ -313,9 +313,10 @@ async def test_a_bucket_that_does_not_answer(place: Path, protected: Protected, 
     """A tier that is silent is neither without backups nor wanting: the drill is inconclusive, and soon over."""
     own_seaweedfs.create_bucket("backups")
     copy = protected.at(place / "archive")
-    tier2 = replace(on_s3(own_seaweedfs, "backups"), timeout=1.0)
+    tier2 = on_s3(own_seaweedfs, "backups")
     copy = replace(copy, settings=replace(copy.settings, tier2=tier2))
     await copy.offload()
+    copy = replace(copy, settings=replace(copy.settings, tier2=replace(tier2, timeout=1.0)))
     own_seaweedfs.freeze()
     silent = await copy.drilling(timeout=20.0).drill()
     own_seaweedfs.thaw()
