@@ -15,7 +15,7 @@ import pytest
 from tallykeep.errors import Unavailable
 from tallykeep.systems.postgres.lsn import LSN
 from tallykeep.systems.postgres.restoring import recovery
-from tallykeep.systems.postgres.restoring.getwal import place
+from tallykeep.systems.postgres.restoring.getwal import ASIDE, place
 from tallykeep.systems.postgres.restoring.recovery import SPOOL, Recovery
 from tallykeep.systems.postgres.restoring.request import RestoreRequest
 
@@ -82,6 +82,7 @@ def test_nothing_fetched_ahead_outlives_recovery(tmp_path: Path) -> None:
         ended.set()
         feeding.join()
     (tmp_path / f"{SPOOL}.over" / "x").mkdir(parents=True)
+    (tmp_path / f"pg_wal/RECOVERYXLOG.0{ASIDE}").touch()
     subprocess.run(["sh", "-c", recovery.END_COMMAND], cwd=tmp_path, check=True)
     assert not list((tmp_path / "pg_wal").iterdir())
 

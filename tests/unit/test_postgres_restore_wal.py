@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,8 @@ from tallykeep.systems.postgres.archiver import Archiver
 from tallykeep.systems.postgres.blocks import Encoder, Header
 from tallykeep.systems.postgres.cipher import Cipher
 from tallykeep.systems.postgres.lsn import LSN, Segment
-from tallykeep.systems.postgres.restoring.getwal import Planned, get_wal, place
+from tallykeep.systems.postgres.restoring.asking import Asking
+from tallykeep.systems.postgres.restoring.getwal import ASIDE, Planned, get_wal, place
 from tallykeep.systems.postgres.restoring.spool import Feeder, Spool
 from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
 from tallykeep.systems.postgres.wal_source import LocalWal
@@ -130,6 +134,59 @@ async def _until(spool: Spool, names: list[str]) -> None:
     async with asyncio.timeout(60):
         while spool.names() != names:  # noqa: ASYNC110 - another process would not say so either
             await asyncio.sleep(0.01)
+
+
+async def test_the_feeder_removes_what_one_that_was_killed_was_writing(tmp_path: Path) -> None:
+    """Segments that were half written; what get-wal writes there is left to it."""
+    spool = Spool(tmp_path / "spool")
+    spool.make()
+    left, others = spool.folder / f"{ALL[0].name}.0{ASIDE}", spool.folder / f"following.0{ASIDE}"
+    left.touch()
+    others.touch()
+    await Feeder(TieredWal([archive(tmp_path / "a", ALL[:1])]), spool, SystemClock()).run()
+    assert list(spool.folder.iterdir()) == [others]
+
+
+async def test_what_a_dead_server_had_asked_for_is_not_put_in_the_way_of_the_next(tmp_path: Path) -> None:
+    """Killed while WAL is read, and started again: the new server may be reading another segment under that name."""
+    told, out = tmp_path / "postmaster.pid", tmp_path / "RECOVERYXLOG"
+    out.write_bytes(b"of the new one")
+
+    class Killed(LocalWal):
+        async def read(self, segment: Segment) -> bytes:
+            told.write_text(f"{os.getppid()}\n")
+            return await super().read(segment)
+
+    source = archive(tmp_path / "a", ALL[:1])
+    for wal, server in ((Killed(source.archive), os.getpid()), (source, _dead())):
+        told.write_text(f"{server}\n/data\n")
+        with pytest.raises(Unavailable, match="the server that asked for it has ended"):
+            await get_wal(TieredWal([wal]), ALL[0].name, out, asking=Asking(tmp_path))
+    assert out.read_bytes() == b"of the new one" and not _aside(tmp_path)
+    for text in (f"{os.getpid()}\n", "", "x"):
+        told.write_text(text)
+        assert await get_wal(TieredWal([source]), ALL[0].name, out, asking=Asking(tmp_path)) is not None
+    assert out.read_bytes() == content(ALL[0])[:SIZE]
+
+
+def _aside(folder: Path) -> list[Path]:
+    return list(folder.glob(f"*{ASIDE}"))
+
+
+def _dead() -> int:
+    """A process that there was."""
+    with subprocess.Popen(["true"]) as process:
+        return process.pid
+
+
+def test_two_that_write_the_same_file_do_not_mix(tmp_path: Path) -> None:
+    """A get-wal whose server was killed goes on beside that of the next one: each file is the one's or the other's."""
+    out, wholes = tmp_path / "out", [bytes([number]) * SIZE for number in (1, 2)]
+    for _ in range(20):
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda data: place(data, out), wholes))
+        assert out.read_bytes() in wholes
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_a_file_that_cannot_be_written_is_said_to_be_so(tmp_path: Path) -> None:

@@ -10,12 +10,15 @@ Source: PostgreSQL, Write Ahead Log, restore_command; RestoreArchivedFile in src
 from __future__ import annotations
 
 import os
+import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from tallykeep.errors import Malformed, NotFound, Unavailable
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.lsn import LSN, Segment, history_bytes, history_timeline, is_segment_name
+from tallykeep.systems.postgres.restoring.asking import Asking
 from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
 from tallykeep.systems.postgres.wal_source import history_of
 
@@ -50,26 +53,33 @@ class Given(NamedTuple):
         return self.segment.next() if self.segment is not None and self.whole else None
 
 
-async def get_wal(wal: TieredWal, name: str, path: Path, planned: Planned | None = None) -> Given | None:
+ASIDE = ".tallykeep"  # what ends so is being written, or was when its writer was killed
+
+
+async def get_wal(
+    wal: TieredWal, name: str, path: Path, planned: Planned | None = None, asking: Asking | None = None
+) -> Given | None:
     """Write the WAL file of that name to `path`; None where no tier holds it.
 
-    Raises: IntegrityError where it is damaged and no tier heals it; StoreErrors where a tier does not answer, and where
-    less is held than was `planned`.
+    Raises: IntegrityError where it is damaged and no tier heals it; StoreErrors where a tier does not answer, where
+    less is held than was `planned`, and where the server that is `asking` has ended.
     """
     if is_segment_name(name):
         segment = Segment.parse(name, (await wal.identity()).segment_size)
-        return await _segment(wal, segment, path, planned)
+        return await _segment(wal, segment, path, planned, asking)
     try:
         timeline = history_timeline(name)
         if timeline is None:
             return None  # PostgreSQL may ask for what was never streamed, such as a backup history file
-        await in_thread(place, history_bytes(await wal.history_text(timeline)), path)
+        await in_thread(place, history_bytes(await wal.history_text(timeline)), path, asking=asking)
         return Given(None, True)
     except NotFound:
         return None
 
 
-async def _segment(wal: TieredWal, segment: Segment, path: Path, planned: Planned | None) -> Given | None:
+async def _segment(
+    wal: TieredWal, segment: Segment, path: Path, planned: Planned | None, asking: Asking | None
+) -> Given | None:
     try:
         data = await wal.read(segment)
     except NotFound:
@@ -78,7 +88,7 @@ async def _segment(wal: TieredWal, segment: Segment, path: Path, planned: Planne
         await _see_due(wal, segment, LSN(segment.start + len(data)), planned)
     if not data:
         return None
-    await in_thread(place, data.ljust(segment.size, b"\0"), path)
+    await in_thread(place, data.ljust(segment.size, b"\0"), path, asking=asking)
     return Given(segment, len(data) == segment.size)
 
 
@@ -94,19 +104,24 @@ async def _see_due(wal: TieredWal, segment: Segment, end: LSN, planned: Planned)
         )
 
 
-def place(data: bytes, path: Path, *, durable: bool = False) -> None:
-    """Make `path` whole or not at all. Blocks. Raises: Unavailable.
+def place(data: bytes, path: Path, *, durable: bool = False, asking: Asking | None = None) -> None:
+    """Make `path` whole or not at all, and not where the server that is `asking` for it has ended. Blocks.
 
-    PostgreSQL syncs what it was given before it relies on it.
+    PostgreSQL syncs what it was given before it relies on it. Raises: Unavailable.
     """
-    new = path.with_name(f"{path.name}.tallykeep")
+    new = path.with_name(f"{path.name}.{secrets.token_hex(4)}{ASIDE}")  # which no other process writes to
     try:
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
+        if asking is not None and not asking.runs:
+            raise Unavailable(f"{path}: the server that asked for it has ended; one that runs there now asks anew.")
         new.rename(path)
     except OSError as error:
         raise Unavailable(f"{path}: cannot be written: {error.strerror}; make room, or check who owns it.") from None
+    finally:
+        with suppress(OSError):
+            new.unlink()

@@ -18,13 +18,14 @@ from typing import NamedTuple
 
 from tallykeep.errors import RestoreError
 from tallykeep.systems.postgres.part import write_file
+from tallykeep.systems.postgres.restoring.getwal import ASIDE
 from tallykeep.systems.postgres.restoring.request import RestoreRequest
 
 _STANDBY, _RECOVERY = "standby.signal", "recovery.signal"
 CONF, AUTO_CONF = "postgresql.conf", "postgresql.auto.conf"
 SPOOL = "pg_wal/tallykeep.spool"  # on pg_wal's file system, so that a move is a rename; no base backup holds it
-END_COMMAND = (
-    f"rm -rf {SPOOL}.over; mv {SPOOL} {SPOOL}.over 2>/dev/null; rm -rf {SPOOL}.over"  # none adds to what moved
+END_COMMAND = (  # nobody adds to what was moved
+    f"rm -rf pg_wal/*{ASIDE} {SPOOL}.over; mv {SPOOL} {SPOOL}.over 2>/dev/null; rm -rf {SPOOL}.over"
 )
 NOT_HELD = 99  # what get-wal ends with where no tier holds a file; no accident ends so
 _FATAL = 255  # above 125: PostgreSQL gives up recovery instead of taking WAL for ended

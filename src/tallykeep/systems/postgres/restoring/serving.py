@@ -17,6 +17,7 @@ from pathlib import Path
 from tallykeep.clock import SystemClock
 from tallykeep.errors import TallykeepError
 from tallykeep.runtime.tracing import tracer
+from tallykeep.systems.postgres.restoring.asking import Asking
 from tallykeep.systems.postgres.restoring.choice_of_cluster import cluster_of, options_of, settings_of, tiers_of
 from tallykeep.systems.postgres.restoring.getwal import Given, get_wal
 from tallykeep.systems.postgres.restoring.recovery import SPOOL
@@ -40,7 +41,7 @@ def run_get_wal(args: argparse.Namespace) -> int:
 
 
 async def _run(args: argparse.Namespace) -> int:
-    settings = settings_of(args)
+    asking, settings = Asking(), settings_of(args)
     cluster = cluster_of(args, settings)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(cluster.close)
@@ -50,7 +51,7 @@ async def _run(args: argparse.Namespace) -> int:
             return await _feed(wal, spool, args.prefetch)
         await _traced(args, stack)
         with _tracer.span("get_wal", {"wal_name": args.file, "cluster_name": cluster.name}):
-            given = await get_wal(wal, args.file, args.path, args.planned)
+            given = await get_wal(wal, args.file, args.path, args.planned, asking)
     if given is None:
         return int(args.absent)
     if args.prefetch > 0:

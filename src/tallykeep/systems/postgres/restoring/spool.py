@@ -22,14 +22,14 @@ from tallykeep.errors import NotFound, TallykeepError
 from tallykeep.runtime.threads import in_thread
 from tallykeep.systems.postgres.locks import is_held, take
 from tallykeep.systems.postgres.lsn import Segment, is_segment_name
-from tallykeep.systems.postgres.restoring.getwal import place
+from tallykeep.systems.postgres.restoring.asking import Asking
+from tallykeep.systems.postgres.restoring.getwal import ASIDE, place
 from tallykeep.systems.postgres.restoring.tiered_wal import TieredWal
 
 AHEAD = 8  # segments
 _AT_ONCE = 4
 _FOLLOWING, _LOCK = "following", "lock"
 _POLL, _IDLE = 0.05, 60.0  # seconds
-_PID = "postmaster.pid"  # in the data directory, which is where restore_command runs
 
 
 class Spool:
@@ -66,6 +66,12 @@ class Spool:
             if segment.timeline != first.timeline or not 0 <= segment.start - first.start < ahead * first.size:
                 (self.folder / name).unlink(missing_ok=True)
 
+    def tidy(self) -> None:
+        """Remove what one who fed it was writing when it was killed. For the one that feeds it."""
+        for name in os.listdir(self.folder):  # noqa: PTH208
+            if name.endswith(ASIDE) and is_segment_name(name.partition(".")[0]):
+                (self.folder / name).unlink(missing_ok=True)
+
     def is_fed(self) -> bool:
         """Whether a process feeds it."""
         return is_held(self.folder / _LOCK)
@@ -98,6 +104,7 @@ class Feeder:
         """Until it is no longer needed. Never raises: get-wal itself tells what is wrong."""
         size = (await self._wal.identity()).segment_size
         with suppress(OSError, TallykeepError):
+            await in_thread(self._spool.tidy)
             while await in_thread(_serves) and await self._step(size):
                 pass
 
@@ -145,10 +152,4 @@ class Feeder:
 
 def _serves() -> bool:
     """Whether the server of this data directory, which is the working one, still runs; true where nobody can say."""
-    try:
-        os.kill(int(Path(_PID).read_text().splitlines()[0]), 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, ValueError, IndexError, OverflowError):
-        return True
-    return True
+    return Asking().runs
