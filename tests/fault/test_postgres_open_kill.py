@@ -41,6 +41,6 @@ def test_the_end_of_an_open_server(place: Path, protected: Protected) -> None:  
     wait(lambda: not processes(str(place / "archive")), told=lambda: str(processes(str(place / "archive"))))
     assert len(scratched(found)) == 1
     with command("open", config, "-q", "--", "sh", "-c", "kill -TERM $$") as third:
-        complaints = third.communicate(timeout=60)[1]
+        complaints = third.communicate(timeout=150)[1]
     assert third.returncode == 128 + signal.SIGTERM, complaints
     assert not scratched(found)

@@ -81,9 +81,9 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost(place: Path, tmp_
         server.kill()
         process.kill()
         process.wait()
-        load.wait(30)
+        load.wait(60)
         for client in clients:
-            client.join(10)
+            client.join(60)
     with (
         restored(
             tmp_path / "base", Archive(folder, _CIPHER), place / "again", {"synchronous_standby_names": ""}

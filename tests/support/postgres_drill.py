@@ -201,12 +201,13 @@ def alter_wal(protected: Protected, change: Callable[[bytearray], None]) -> None
     path.write_bytes(encoder.header + b"".join(pieces))
 
 
-def processes(word: str) -> list[int]:
-    """Processes with `word` in their command line."""
+def processes(*words: str) -> list[int]:
+    """Processes with all of these in their command line."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            if word.encode() in path.read_bytes():
+            line = path.read_bytes()
+            if all(word.encode() in line for word in words):
                 found.append(int(path.parent.name))
     return found
 
