@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +32,6 @@ from tallykeep.clock import SystemClock
 from tallykeep.config.model import Secret
 from tallykeep.errors import ConfigError, NotFound, Refused, Unavailable
 from tallykeep.metrics import Book
-from tallykeep.runtime.processes import free_port
 from tallykeep.systems.postgres import coverage, families
 from tallykeep.systems.postgres.archiver import Archiver
 from tallykeep.systems.postgres.cluster import Cluster, Tier
@@ -55,7 +55,6 @@ from tallykeep.systems.postgres.slot import ServerState
 from tallykeep.systems.postgres.wal_source import history_key
 
 CLOCK = SystemClock()
-NOWHERE = f"http://127.0.0.1:{free_port()}"
 
 
 def tier2(cluster: Cluster) -> Tier:
@@ -316,9 +315,12 @@ async def test_wal_does_not_wait_for_a_tier_2_that_is_away(tmp_path: Path, caplo
     settings = postgres_settings(tmp_path, key=False)
     write(await opened(settings), 1.5)
     (tmp_path / "tier2" / "main" / "key.json").unlink()
-    nowhere = replace(settings, tier2=replace(settings.tier2, url="s3://nowhere", timeout=1.0, endpoint=NOWHERE,
-                                              access_key="a", secret_key=Secret("b")))  # fmt: skip
-    cluster = await opened(nowhere)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and listens to none
+        endpoint = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        nowhere = replace(settings, tier2=replace(settings.tier2, url="s3://nowhere", timeout=1.0, endpoint=endpoint,
+                                                  access_key="a", secret_key=Secret("b")))  # fmt: skip
+        cluster = await opened(nowhere)
     assert "tier 2 cannot be looked at now" in caplog.text
     write(cluster, 1)
     await cluster.close()
