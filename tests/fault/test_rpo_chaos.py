@@ -74,7 +74,7 @@ class Scene(NamedTuple):
     synchronous: str  # of the writer
     together: float  # seconds both run
     writer_alone: float  # seconds from Litestream's death to the writer's
-    litestream_alone: float  # seconds from the writer's death to Litestream's
+    litestream_alone: float  # seconds from the writer's last commit's upload to Litestream's death
 
 
 def draw(seed: int) -> Scene:
@@ -99,7 +99,7 @@ def rows(database: Path) -> int:
         return int(db.execute("SELECT count(*) FROM counter").fetchone()[0])
 
 
-def play(scene: Scene, seed: int, folder: Path, look: Callable[[], object]) -> Path:
+def play(scene: Scene, seed: int, folder: Path, look: Callable[[], Exposure]) -> Path:
     """Run writer and Litestream, `look` while they run, kill both as the scene says; the path of the dead database."""
     database = folder / "app.db"
     with closing(sqlite3.connect(database)) as db:
@@ -128,20 +128,30 @@ def play(scene: Scene, seed: int, folder: Path, look: Callable[[], object]) -> P
         litestream.start()
         writer.start()
         level0 = folder / "replica" / "ltx" / "0"
-        litestream.wait_ready(lambda: level0.exists() and any(level0.glob("*.ltx")), 20)
+        litestream.wait_ready(lambda: level0.exists() and any(level0.glob("*.ltx")), 60)
         end = time.monotonic() + scene.together
         while (left := end - time.monotonic()) > 0:
             look()
             time.sleep(min(0.1, left))
         if scene.litestream_alone:
             writer.kill()
-            time.sleep(scene.litestream_alone)
+            catch_up(look, scene.litestream_alone)
         litestream.kill()
         time.sleep(scene.writer_alone)
     finally:
         writer.kill()
         litestream.kill()
     return database
+
+
+def catch_up(look: Callable[[], Exposure], seconds: float) -> None:
+    """Let Litestream upload, until nothing has been missing for `seconds`; a minute at most."""
+    since = time.monotonic()
+    end = since + 60
+    while time.monotonic() < min(since + seconds, end):
+        if look().commits != 0:
+            since = time.monotonic()
+        time.sleep(0.05)
 
 
 def newest_header(replica: Path) -> Header:

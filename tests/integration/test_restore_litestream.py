@@ -95,6 +95,7 @@ def test_page_sizes(tmp_path: Path) -> None:
             for database in databases:
                 write(database, step, noise)
             time.sleep(0.5)
+        wait_for_compactions(paths)
         time.sleep(2)
     for database in databases:
         database.close()
@@ -106,6 +107,14 @@ def test_page_sizes(tmp_path: Path) -> None:
             replica, tmp_path / f"theirs-{page_size}"
         )
         check_files(replica)
+
+
+def wait_for_compactions(databases: list[Path]) -> None:
+    """Return when there are files of two levels of each database."""
+    deadline = time.monotonic() + 60
+    while any(len({file.parent for file in Path(f"{path}-replica").rglob("*.ltx")}) < 2 for path in databases):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def check_files(replica: Path) -> None:
