@@ -48,7 +48,7 @@ def protected(place: Path, tmp_path: Path, **variables: str) -> Iterator[tuple[P
 
 def check_page(protection: Protection) -> None:
     """All 25 stand on /metrics under the standard translation of their names, with their labels and what happened."""
-    wait(lambda: protection.page()['klio_queue_messages{stream="tallykeep-wal"}'] == 0, PATIENCE)
+    wait(lambda: protection.page().get('klio_queue_messages{stream="tallykeep-wal"}') == 0, PATIENCE)
     page = protection.page()
     names = {series.partition("{")[0] for series in page}
     assert {family.name for family in PUBLISHED} <= names
