@@ -52,7 +52,7 @@ class Azurite:
 
 def _ask(url: str, method: str, headers: dict[str, str], body: bytes | None = None) -> None:
     request = urllib.request.Request(url, data=body, headers=headers, method=method)
-    with urllib.request.urlopen(request, timeout=10):
+    with urllib.request.urlopen(request, timeout=60):
         pass
 
 
@@ -64,7 +64,7 @@ def _running(argv: list[str], port: int, folder: Path) -> Iterator[None]:
         process.wait_ready(lambda: _answers(port), 60)
         yield
     finally:
-        process.stop(timeout=5)
+        process.stop(timeout=10)
 
 
 def _answers(port: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -55,7 +55,8 @@ class Workshop:
             return LocalStore(root)
         if kind == "azure" and self.azurite:
             return azure(self.azurite(), prefix, missing=missing)
-        return self.server().s3_store("no-such-bucket" if missing else self.bucket(), prefix)
+        settings = self.server().settings("no-such-bucket" if missing else self.bucket(), prefix)
+        return CloudStore.s3(replace(settings, timeout=60, connect_timeout=60))
 
 
 def _ignore(_: Request) -> None:
