@@ -69,7 +69,7 @@ async def test_the_published_environment_gives_the_published_page() -> None:
         duration = watch.value("ops_litestream_scrape_duration_seconds")
         assert duration is not None and duration > 0
         now, last = watch.clock.time(), watch.value("ops_litestream_last_scrape_timestamp_seconds")
-        assert last is not None and now - 10 < last <= now
+        assert last is not None and now - 60 < last <= now
 
 
 def test_other_levels_are_named_unknown_and_counted() -> None:
@@ -128,6 +128,7 @@ async def test_a_failed_scrape_is_counted_and_moves_no_timestamp(tmp_path: Path)
     """A local folder that is not there: an error each time, no figures, 0 as the last success; then it is there."""
     local = tmp_path / ".omni.db-litestream" / "ltx"
     async with Watch(watching(file_target(replica("healthy"), local))) as watch:
+        await watch.first_look()
         await watch.until(lambda: watch.errors("local") >= 2, "two errors")
         assert watch.errors("remote") == 0
         assert watch.value("ops_litestream_last_scrape_timestamp_seconds") == 0

@@ -91,7 +91,10 @@ def world(tmp_path: Path) -> Iterator[World]:
     need("litestream", "pip install 'tallykeep[demo]'")
     world = World(tmp_path)
     world.start()
-    time.sleep(2.0)
+    level0, deadline = world.replica / "ltx" / "0", time.monotonic() + 60
+    while len(list(level0.glob("*.ltx"))) < 10:
+        assert time.monotonic() < deadline, world.daemon.log_tail()
+        time.sleep(0.05)
     yield world
     world.stop_writer()
     world.daemon.kill()
@@ -99,11 +102,17 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.mark.server
 def test_busy_database_matches(world: World) -> None:
-    """Under a busy writer and constant checkpoints a drill never finds a difference, and mostly finds agreement."""
-    results = [world.drill() for _ in range(12)]
-    told = [result.live.match for result in results if result.live is not None]
-    assert "differs" not in told, results
-    assert told.count("matches") >= 6, [result.live for result in results]
+    """Under a busy writer and constant checkpoints a drill never finds a difference, and finds agreement again and
+    again: on a machine with time for it mostly.
+    """
+    results: list[DrillResult] = []
+    agreed, deadline = 0, time.monotonic() + 120
+    while len(results) < 12 or agreed < 6:
+        results.append(world.drill())
+        told = [result.live.match for result in results if result.live is not None]
+        agreed = told.count("matches")
+        assert "differs" not in told, results
+        assert time.monotonic() < deadline, [result.live for result in results]
 
 
 @pytest.mark.soak
@@ -136,7 +145,7 @@ def test_replaced_database_differs(world: World) -> None:
         world.database.with_name(world.database.name + suffix).unlink(missing_ok=True)
     other.replace(world.database)
     world.writer = subprocess.Popen([sys.executable, "-c", _WRITER, world.database])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (result := world.drill()).live is None or result.live.match != "differs":
         assert time.monotonic() < deadline, result
         time.sleep(0.5)
