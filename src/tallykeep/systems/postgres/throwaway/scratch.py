@@ -3,6 +3,7 @@
     <scratch>/<cluster>/scratch.lock        held while a folder is made, and while those of the dead are removed
     <scratch>/<cluster>/drill.lock          held while a drill of the cluster goes on
     <scratch>/<cluster>/drill-<8 hex>/      of a drill; open-<8 hex>/ of an open server
+    <scratch>/<cluster>/drill-<8 hex>-over  one that is being removed
     <scratch>/<cluster>/drill-<8 hex>/lock  held as long as it is in use: where nobody holds it, whoever did is dead
     <scratch>/<cluster>/kept-<8 hex>/       what --keep has left: never removed here
 
@@ -22,7 +23,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,13 +153,18 @@ def clear(parent: Path) -> None:
 
 
 def remove(folder: Path, *, files: bool = True) -> None:
-    """Remove a folder, and its sockets where these are elsewhere; without `files` the sockets alone."""
+    """Remove a folder, and its sockets where these are elsewhere; without `files` the sockets alone.
+
+    It gets another name first: a script of a server that has just ended may still add to it under its own.
+    """
     elsewhere = folder / _ELSEWHERE
     if elsewhere.exists():
         other = Path(elsewhere.read_text())
         if other.name.startswith("tallykeep-"):
             shutil.rmtree(other, ignore_errors=True)
     if files:
+        with suppress(OSError):
+            folder = folder.rename(folder.with_name(f"{folder.name}-over"))
         shutil.rmtree(folder, ignore_errors=True)
 
 
