@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import psutil
 import psycopg
 import pytest
 from tests.support.postgres import MakeDatabase
 
 from tallykeep.demo import litellm_schema
 from tallykeep.demo.postgres import PostgresServer
-from tallykeep.errors import ConfigError
+from tallykeep.errors import ConfigError, Unreachable
 
 pytestmark = pytest.mark.server
 
@@ -39,9 +42,25 @@ def test_committed_rows_outlive_a_kill(own_postgres: PostgresServer) -> None:
     dsn = own_postgres.create_database("kept")
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("CREATE TABLE t AS SELECT 7 AS n")
+        backend = connection.info.backend_pid
         own_postgres.kill()
+    with suppress(psutil.NoSuchProcess):
+        assert psutil.Process(backend).status() == psutil.STATUS_ZOMBIE
     own_postgres.start()
     assert _count(dsn, "SELECT n FROM t") == 7
+
+
+def test_a_start_that_fails_changes_no_port(own_postgres: PostgresServer) -> None:
+    """Whoever knows a server by its port finds it there, also when it first could not start."""
+    port, config = own_postgres.port, own_postgres.data / "postgresql.conf"
+    own_postgres.stop()
+    right = config.read_text()
+    config.write_text("nonsense = 1\n")
+    with pytest.raises(Unreachable, match="nonsense"):
+        own_postgres.start()
+    config.write_text(right)
+    own_postgres.start()
+    assert own_postgres.port == port
 
 
 def test_a_frozen_server_answers_after_the_thaw(own_postgres: PostgresServer) -> None:

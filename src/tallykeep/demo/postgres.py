@@ -16,6 +16,7 @@ import secrets
 import signal
 import stat
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -104,8 +105,9 @@ class PostgresServer:
             raise ConfigError(MISSING)
         if not (self.data / "PG_VERSION").exists():
             self._initialize()
+        known = self.port  # to whoever has been told of it: it stays, however often a start fails
         for attempt in range(1, _TRIES + 1):
-            self.port = self.port or free_port()
+            self.port = known or free_port()
             self._process = ManagedProcess(self._argv(), env=_environment(), cwd=self.folder, log=self.log)
             self._process.start()
             try:
@@ -114,7 +116,6 @@ class PostgresServer:
                 if attempt == _TRIES or self._process.alive:
                     self.kill()
                     raise
-                self.port = 0
             else:
                 return
 
@@ -129,12 +130,18 @@ class PostgresServer:
             self.kill()
 
     def kill(self) -> None:
-        """End it and its backends as a power cut would; a server that does not run is success."""
+        """End it and its backends as a power cut would; a server that does not run is success.
+
+        Returns when all of them have let go of the shared memory: before, it does not start again.
+        """
         if self._process is None:
             return
         backends = self._backends()
         self._process.kill()
         _signal(backends, signal.SIGKILL)
+        deadline = time.monotonic() + _SHUTDOWN
+        while not _have_ended(backends) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def freeze(self) -> None:
         """Let every query hang, and every connection that is tried."""
@@ -225,6 +232,15 @@ def _parents() -> Iterable[tuple[int, int]]:
     for stat_file in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             yield int(stat_file.parent.name), int(stat_file.read_text().rpartition(")")[2].split()[1])
+
+
+def _have_ended(processes: Iterable[int]) -> bool:
+    """Also those that nobody has waited for yet."""
+    for pid in processes:
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                return False
+    return True
 
 
 def _signal(processes: Iterable[int], number: signal.Signals) -> None:
