@@ -65,8 +65,9 @@ class SeaweedFS:
         if find_program(PROGRAM) is None:
             raise ConfigError(MISSING)
         self._write_config()
+        known = self._ports  # to whoever has been told the endpoint: they stay, however often a start fails
         for attempt in range(1, _TRIES + 1):
-            self._ports = self._ports or _free_ports()
+            self._ports = known or _free_ports()
             self._process = ManagedProcess(self._argv(), env=self._environment(), cwd=self.folder, log=self.log)
             self._process.start()
             try:
@@ -76,7 +77,6 @@ class SeaweedFS:
                 self.kill()
                 if attempt == _TRIES or not taken:
                     raise
-                self._ports = {}
             else:
                 return
 
