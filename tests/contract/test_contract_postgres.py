@@ -38,8 +38,7 @@ def protected(place: Path, tmp_path: Path, **variables: str) -> Iterator[tuple[P
             db.execute("CREATE ROLE reader LOGIN")
         protection = Protection.of(tmp_path, server, TALLYKEEP_POSTGRES_TIER2=str(tmp_path / "tier2"))
         with protection.server(**variables):
-            protection.until("klio_backup_successes_total", 1)
-            wait(lambda: protection.page()["klio_backup_running"] == 0, PATIENCE)  # its retention has ended, too
+            protection.backed_up()
             protection.run("backup", status=3, env={"TALLYKEEP_POSTGRES_URL": server.dsn("reader")})
             protection.until("klio_backup_failures_total", 1)
             protection.until('klio_consumer_written_total{cluster_name="default"}', 1)

@@ -48,8 +48,7 @@ def test_from_a_key_to_a_drill(place: Path, seaweedfs: SeaweedFS, bucket: str) -
         protection.variables["TALLYKEEP_POSTGRES_KEY_FILE"] = str(key)
         execute(server, "CREATE TABLE t AS SELECT n FROM generate_series(1, 1000) n")
         with protection.server():
-            protection.until("klio_backup_successes_total", 1)
-            wait(lambda: protection.page()["klio_backup_running"] == 0, PATIENCE)  # its retention has ended, too
+            protection.backed_up()
             [backup] = protection.told("backup", "--name", "monday")
             assert (backup["cluster"], backup["name"]) == ("default", "monday")
             execute(server, "INSERT INTO t VALUES (-1)", "SELECT pg_switch_wal()")

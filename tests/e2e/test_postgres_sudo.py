@@ -28,7 +28,7 @@ def test_root_leaves_nothing_that_the_server_could_not_use(place: Path) -> None:
     with primary(place) as server:
         protection = Protection.of(folder, server, TALLYKEEP_POSTGRES_TIER2=str(copy))
         with protection.server():
-            protection.until("klio_backup_successes_total", 1)
+            protection.backed_up()
             protection.told("backup")
         protection.told("verify")
         protection.told("drill")

@@ -94,6 +94,11 @@ class Protection:
             lines = [line for line in reply.read().decode().splitlines() if not line.startswith("#")]
         return {series: float(value) for series, _, value in (line.rpartition(" ") for line in lines)}
 
+    def backed_up(self) -> None:
+        """Wait until the server's first backup has ended, its retention, too: before that another one is refused."""
+        self.until("klio_backup_successes_total", 1)
+        wait(lambda: self.page()["klio_backup_running"] == 0, PATIENCE)
+
     def until(self, series: str, value: float) -> None:
         """Wait until a series of the page has reached a value."""
         wait(lambda: self.page().get(series, -1.0) >= value, PATIENCE, lambda: f"{series}\n{self.log.read_text()}")
