@@ -52,7 +52,7 @@ def test_from_a_key_to_a_drill(place: Path, seaweedfs: SeaweedFS, bucket: str) -
             [backup] = protection.told("backup", "--name", "monday")
             assert (backup["cluster"], backup["name"]) == ("default", "monday")
             execute(server, "INSERT INTO t VALUES (-1)", "SELECT pg_switch_wal()")
-            wait(lambda: in_both_tiers(protection, backup["id"]), PATIENCE)
+            wait(lambda: in_both_tiers(protection, backup["id"]), 2 * PATIENCE)
             first, second = protection.told("list")
             assert [one["name"] for one in first["backups"]][-1] == "monday" and first["backups"][-1]["verified"][
                 "sound"
@@ -94,7 +94,7 @@ def test_a_restore_by_command_starts(place: Path, tmp_path: Path) -> None:
             before = time.time()
             execute(server, "CREATE TABLE t AS SELECT 42 AS n")
             [status] = protection.told("status")
-            wait(lambda: protection.told("status")[0]["tiers"][0]["rpo_bytes"] == 0, PATIENCE)
+            wait(lambda: protection.told("status")[0]["tiers"][0]["rpo_bytes"] == 0, 2 * PATIENCE)
             assert status["server"]
             assert before < protection.told("status")[0]["tiers"][0]["newest_transaction"] < time.time()
         restored = PostgresServer(place / "restored", fast=True, settings=REPLICATED)
