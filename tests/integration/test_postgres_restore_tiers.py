@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -82,7 +83,7 @@ def on_s3(server: SeaweedFS, bucket: str) -> Tier2Settings:
     settings = server.settings(bucket)
     return Tier2Settings(
         url=f"s3://{bucket}/deep", endpoint=server.endpoint, region="us-east-1", access_key=settings.access_key,
-        secret_key=Secret(settings.secret_key), timeout=2.0,
+        secret_key=Secret(settings.secret_key),
     )  # fmt: skip
 
 
@@ -176,6 +177,7 @@ async def test_a_store_that_falls_silent_ends_recovery_and_is_no_end_of_wal(
     kept = original.copy(place, on_s3(own_seaweedfs, "bucket"))
     await kept.offload()
     await kept.restore(place / "again/data", tiers=("2",))
+    patient, kept.tier2 = kept.tier2, replace(kept.tier2, timeout=2.0)
     kept.hand_over()
     own_seaweedfs.freeze()
     with pytest.raises(Unreachable) as caught, recovering(MAJOR, place / "again"):
@@ -184,6 +186,8 @@ async def test_a_store_that_falls_silent_ends_recovery_and_is_no_end_of_wal(
     assert "it is not the end of WAL" in (place / "again/postgres.log").read_text()
     assert (place / "again/data/recovery.signal").exists()
     own_seaweedfs.thaw()
+    kept.tier2 = patient
+    kept.hand_over()
     with recovering(MAJOR, place / "again") as server:
         assert numbers(server) == everything(kept)
 

@@ -41,7 +41,7 @@ async def test_tier_2(place: Path, own_seaweedfs: SeaweedFS) -> None:
     s3 = own_seaweedfs.settings("tier2")
     settings = Tier2Settings(
         url="s3://tier2/pg", endpoint=s3.endpoint, region=s3.region, access_key=s3.access_key,
-        secret_key=Secret(s3.secret_key), timeout=2,
+        secret_key=Secret(s3.secret_key),
     )  # fmt: skip
     cluster = cluster_in(place / "archive", settings)
     await prepare(cluster)
