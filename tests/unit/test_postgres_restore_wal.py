@@ -163,7 +163,7 @@ async def test_what_a_dead_server_had_asked_for_is_not_put_in_the_way_of_the_nex
         with pytest.raises(Unavailable, match="the server that asked for it has ended"):
             await get_wal(TieredWal([wal]), ALL[0].name, out, asking=Asking(tmp_path))
     assert out.read_bytes() == b"of the new one" and not _aside(tmp_path)
-    for text in (f"{os.getpid()}\n", "", "x"):
+    for text in (f"{os.getpid()}\n", f"-{os.getpid()}\n", "", "x"):
         told.write_text(text)
         assert await get_wal(TieredWal([source]), ALL[0].name, out, asking=Asking(tmp_path)) is not None
     assert out.read_bytes() == content(ALL[0])[:SIZE]

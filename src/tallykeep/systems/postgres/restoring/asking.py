@@ -27,9 +27,9 @@ class Asking:
         return not self._pid or (self._told() == self._pid and _lives(self._pid))
 
     def _told(self) -> int:
-        """0 where nobody says."""
+        """0 where nobody says. A server without a postmaster writes its id with a minus."""
         try:
-            return int(self._file.read_text().splitlines()[0])
+            return abs(int(self._file.read_text().splitlines()[0]))
         except (OSError, ValueError, IndexError):
             return 0
 
