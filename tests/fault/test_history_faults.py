@@ -37,7 +37,10 @@ from zoneinfo import ZoneInfo
 from tallykeep.clock import SystemClock
 from tallykeep.history.rounds import Point, Round, Total
 from tallykeep.history.series import Query
+from tallykeep.history import service
 from tallykeep.history.service import History
+
+service.PATIENCE = 60.0
 
 def limit(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))

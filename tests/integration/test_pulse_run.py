@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ import pytest
 from tests.support.metrics_page_server import MetricsPage, litellm
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0  # seconds
+PATIENCE = 60.0  # seconds
 PROGRAM = (sys.executable, "-m", "tallykeep")
 
 
@@ -146,11 +147,13 @@ def test_show_asks_the_api_and_then_the_file(tmp_path: Path, page: MetricsPage) 
         assert "LITELLM_PULSE_API_TOKEN" in refused.stderr
         program.process.terminate()
         program.process.wait(PATIENCE)
-    closed = {"LITELLM_PULSE_PORT": api.split(":")[-1].rstrip("/"), "LITELLM_PULSE_HOST": "127.0.0.1"}
-    from_file = json.loads(show(tmp_path, "--json", **closed).stdout)
+    with socket.socket() as held:  # nobody listens at its port, and nobody else can
+        held.bind(("127.0.0.1", 0))
+        closed = {"LITELLM_PULSE_PORT": str(held.getsockname()[1]), "LITELLM_PULSE_HOST": "127.0.0.1"}
+        from_file = json.loads(show(tmp_path, "--json", **closed).stdout)
+        text = show(tmp_path, **closed).stdout
     names = [name for name in told if name not in ("last_scrape", "source") and "pct" not in name]
     assert {name: from_file[name] for name in names} == {name: told[name] for name in names}
-    text = show(tmp_path, **closed).stdout
     assert re.search(r"requests +7 +7 +7 +7\n", text)
     assert re.search(r"cost +\$0\.5000", text)
 
