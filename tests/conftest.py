@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tallykeep.history import service as history
+from tallykeep.runtime import processes
 
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
@@ -27,6 +28,16 @@ def clean_environment() -> Iterator[None]:
         for name in tuple(os.environ):
             if name.startswith(_SETTINGS):
                 patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_ports() -> Iterator[None]:
+    """Each xdist worker takes every n-th port: none is chosen by two of them before one has bound it."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "_PORTS", processes._PORTS[number % workers :: workers])
         yield
 
 
