@@ -39,12 +39,10 @@ def address(kafka: KafkaServer) -> Address:
 
 
 @asynccontextmanager
-async def through(
-    kafka: KafkaServer, *faults: Fault, timeout: float | None = None
-) -> AsyncIterator[tuple[FaultyBroker, Through]]:
+async def through(kafka: KafkaServer, *faults: Fault) -> AsyncIterator[tuple[FaultyBroker, Through]]:
     """The broker with faults, and a way to it."""
     async with FaultyBroker(address(kafka), faults) as broker:
-        brokers = Through(broker, timeout=timeout)
+        brokers = Through(broker)
         try:
             yield broker, brokers
         finally:
@@ -62,10 +60,12 @@ async def an_id(brokers: Through, lane: int = 0) -> int:
 @pytest.mark.parametrize("how", ["reset", "cut", "hang", "lose"])
 async def test_a_lost_answer(kafka: KafkaServer, how: How) -> None:
     """Unreachable for each request under way on that connection; other lanes notice nothing; a new one follows."""
-    async with through(kafka, Fault(how, ID, at=3), timeout=1) as (broker, brokers):
+    async with through(kafka, Fault(how, ID, at=3)) as (broker, brokers):
         await an_id(brokers, 0)
         await an_id(brokers, 1)
+        brokers.answer_within = 1.0 if how == "hang" else 0.0
         lost = await asyncio.gather(an_id(brokers), an_id(brokers), return_exceptions=True)
+        brokers.answer_within = 0.0
         assert [type(each) for each in lost] == [Unreachable, Unreachable]
         await an_id(brokers, 1)
         assert broker.connections == 2
@@ -87,20 +87,23 @@ async def test_requests_keep_their_order(kafka: KafkaServer) -> None:
 async def test_a_caller_that_leaves(kafka: KafkaServer) -> None:
     """Its connection is closed, as its answer would come in another's place; who asks next has a new one."""
     async with through(kafka, Fault("hang", ID)) as (broker, brokers):
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(an_id(brokers), 0.5)
+        asked = asyncio.create_task(an_id(brokers))
+        await broker.until_struck()
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
         assert await an_id(brokers)
         assert broker.connections == 2
 
 
 async def test_closing_ends_what_is_under_way(kafka: KafkaServer) -> None:
     """Whoever waits gets Unreachable, and nobody waits for ever."""
-    async with through(kafka, Fault("hang", ID)) as (_, brokers):
+    async with through(kafka, Fault("hang", ID)) as (broker, brokers):
         asked = asyncio.create_task(an_id(brokers))
-        await asyncio.sleep(0.3)
+        await broker.until_struck()
         await brokers.close()
         with pytest.raises(Unreachable):
-            await asyncio.wait_for(asked, 5)
+            await asyncio.wait_for(asked, 30)
 
 
 @pytest.mark.timeout(120)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -23,33 +22,39 @@ from tallykeep.systems.kafka.restore_plan import RestoreRequest
 pytestmark = [pytest.mark.chaos, pytest.mark.server]
 
 
-class Telling(Silent):
-    """Says when a part of the records is there."""
+class Troubling(Silent):
+    """Does something to the broker as soon as a part of the records is there, and says so."""
 
-    def __init__(self, after: int) -> None:
+    def __init__(self, after: int, trouble: Callable[[], None]) -> None:
         super().__init__()
-        self.part = asyncio.Event()
-        self._left = after
+        self.begun, self.noticed = asyncio.Event(), asyncio.Event()
+        self._left, self._trouble = after, trouble
 
     def restored(self, place: Place, records: int, size: int) -> None:
         self._left -= records
-        if self._left <= 0:
-            self.part.set()
+        if self._left <= 0 and not self.begun.is_set():
+            self._trouble()
+            self.begun.set()
+
+    def retried(self, *values: object) -> None:
+        self.calls.append(("retried", *values))
+        self.noticed.set()
 
 
-def die(kafka: KafkaServer) -> None:
-    kafka.kill()
-    kafka.start()
+async def die(kafka: KafkaServer, figures: Troubling) -> None:
+    await figures.begun.wait()
+    await in_thread(kafka.start)
 
 
-def hang(kafka: KafkaServer) -> None:
-    kafka.freeze()
-    time.sleep(9)  # longer than a request waits
+async def hang(kafka: KafkaServer, figures: Troubling) -> None:
+    await figures.noticed.wait()  # longer than a request waits
     kafka.thaw()
 
 
 @pytest.mark.parametrize("trouble", [die, hang])
-async def test_a_broker_in_trouble(tmp_path: Path, topic: str, trouble: Callable[[KafkaServer], None]) -> None:
+async def test_a_broker_in_trouble(
+    tmp_path: Path, topic: str, trouble: Callable[[KafkaServer, Troubling], Awaitable[None]]
+) -> None:
     """Killed and started again, or frozen for longer than a request waits: the restore goes on, 0 lost, 0 twice."""
     (tmp_path / "server").mkdir()
     with running(tmp_path / "server") as kafka:
@@ -59,13 +64,13 @@ async def test_a_broker_in_trouble(tmp_path: Path, topic: str, trouble: Callable
         before = seen(kafka, [topic])
         backup = await backed_up(kafka, MemoryStore(), topic)
         delete_topic(kafka, topic)
-        figures = Telling(3000)
+        figures = Troubling(3000, kafka.kill if trouble is die else kafka.freeze)
         async with client(kafka) as (cluster, brokers):
             plan = await plan_restore(RestoreRequest(tmp_path / "state", produce_timeout=2.0), backup, cluster)
             clock, stop = SystemClock(), asyncio.Event()
             work = asyncio.create_task(restore(plan, cluster, brokers, clock, figures, stop))
-            await figures.part.wait()
-            await in_thread(trouble, kafka)
+            async with asyncio.timeout(120):
+                await trouble(kafka, figures)
             result = await work
         assert result.records == result.verified == 20_000
         assert figures.of("retried")

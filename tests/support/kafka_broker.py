@@ -49,6 +49,7 @@ class FaultyBroker:
     def __post_init__(self) -> None:
         self._counts: Counter[int] = Counter()
         self._listener = accepting(self._serve)
+        self._struck = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self.address: Address = await self._listener.__aenter__()
@@ -56,6 +57,10 @@ class FaultyBroker:
 
     async def __aexit__(self, *_: object) -> None:
         await self._listener.__aexit__(None, None, None)
+
+    async def until_struck(self) -> None:
+        """Return when a request that a fault is for has arrived."""
+        await asyncio.wait_for(self._struck.wait(), 60)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -87,7 +92,9 @@ class FaultyBroker:
             (name,) = struct.unpack_from(">h", frame, _HEAD.size)
             self._counts[key] += 1
             fault = next((fault for fault in self.faults if fault.strikes(key, self._counts[key])), None)
-            self.struck += fault is not None
+            if fault is not None:
+                self.struck += 1
+                self._struck.set()
             if fault and fault.how == "lose":
                 return
             self.asked.append((key, frame[_HEAD.size + 2 + max(name, 0) :]))
@@ -128,13 +135,14 @@ async def _send(to: asyncio.StreamWriter, data: bytearray, piece: int) -> None:
 class Through(Brokers):
     """Asks every broker through the faulty one."""
 
-    def __init__(self, broker: FaultyBroker, *, timeout: float | None = None) -> None:
+    def __init__(self, broker: FaultyBroker) -> None:
         super().__init__(Security())
-        self._broker, self._answer_within = broker, timeout
+        self._broker = broker
+        self.answer_within = 0.0  # seconds; 0: what is asked for
 
     async def request(
         self, address: Address, lane: int, api_key: int, version: int, body: bytes | Sequence[bytes | memoryview],
         *, timeout: float = 60.0, check: Callable[[], None] | None = None,
     ) -> memoryview:  # fmt: skip
-        within = self._answer_within or timeout
+        within = self.answer_within or timeout
         return await super().request(self._broker.address, lane, api_key, version, body, timeout=within, check=check)
