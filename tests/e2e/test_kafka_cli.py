@@ -110,7 +110,7 @@ def commit(kafka: KafkaServer, group: str, topic: str, offsets: Mapping[int, int
 def committed(kafka: KafkaServer, group: str, topic: str) -> dict[int, int]:
     """How far the group has read."""
     consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group, "log_level": 0})
-    found = consumer.committed([TopicPartition(topic, partition) for partition in (0, 1)], timeout=20)
+    found = consumer.committed([TopicPartition(topic, partition) for partition in (0, 1)], timeout=60)
     consumer.close()
     return {place.partition: place.offset for place in found}
 
@@ -120,7 +120,7 @@ def delete_records(kafka: KafkaServer, topic: str, before: Mapping[int, int]) ->
     asked = [TopicPartition(topic, partition, offset) for partition, offset in before.items()]
     admin = kafka.admin()  # its requests end with it
     for future in admin.delete_records(asked).values():
-        future.result(30)
+        future.result(60)
 
 
 def page_after(tallykeep: KafkaCommands, command: str, duration: str) -> Page:
@@ -129,7 +129,7 @@ def page_after(tallykeep: KafkaCommands, command: str, duration: str) -> Page:
     with started(tallykeep, command, "--json") as process:
         page = watch(tallykeep.settings["metrics"]["port"], lambda page: page.sum(f"{duration}_count") > 0)[-1]
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     return page
 
@@ -219,7 +219,7 @@ def test_the_page_tells_the_truth_while_a_backup_runs_and_after_it(
             lambda page: page.sum("kafka_backup_duration_seconds_count", backup_id="daily") > 0,
         )
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     told = json.loads(out)
     grown = [page.sum("kafka_backup_records_total") for page in pages]
@@ -291,7 +291,7 @@ def test_a_restore_is_told_while_it_runs_and_after_it(
             tallykeep.settings["metrics"]["port"], lambda page: page.sum("kafka_restore_duration_seconds_count") > 0
         )
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert json.loads(out)["sent"] == 3000
     progress = [page.sum("kafka_restore_progress_percent") for page in pages]
@@ -427,7 +427,7 @@ def test_a_dry_run_changes_nothing(
     tallykeep.settings["restore"]["topic_mapping"] = {topic: f"{topic}-back"}
     plan = tallykeep.done("restore", "--dry-run")
     assert (plan["refused"], plan["records"]) == (False, 10)
-    assert f"{topic}-back" not in kafka.admin().list_topics(timeout=10).topics
+    assert f"{topic}-back" not in kafka.admin().list_topics(timeout=60).topics
 
 
 MISTAKES = [
@@ -474,7 +474,7 @@ def test_what_kafka_refuses_has_its_own_status(
     """A wrong password ends with 4, no broker with 3."""
     tallykeep = commands(tmp_path, kafka, folder, "*")
     source = tallykeep.settings["source"]
-    source["connection"] = {"timeout": 5}
+    source["connection"] = {"timeout": 60}
     source["bootstrap_servers"] = [kafka.address("SASL_PLAINTEXT")]
     source["security"] = {
         "security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "SCRAM-SHA-256",
@@ -483,7 +483,9 @@ def test_what_kafka_refuses_has_its_own_status(
     assert tallykeep.done("backup", status=4)["error"]["code"] == "KAFKA_AUTH_FAILED"
     assert tallykeep.run("backup", env={"KAFKA_PASSWORD": PASSWORD}).returncode in (0, 1)
     source["bootstrap_servers"] = [f"127.0.0.1:{free_port()}"]
+    source["connection"] = {"timeout": 5}  # for which a broker that is away is waited for
     assert tallykeep.done("backup", status=3)["error"]["code"] == "KAFKA_CONNECTION_FAILED"
+    source["connection"] = {"timeout": 60}
     source["bootstrap_servers"] = [kafka.address("SSL")]
     source["security"] = {"security_protocol": "SSL"}
     assert tallykeep.done("backup", status=4)["error"]["code"] == "KAFKA_SSL_ERROR"

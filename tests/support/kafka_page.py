@@ -37,7 +37,7 @@ class Page:
 def scrape(port: int) -> Page | None:
     """The page of a port; None where nobody serves it."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as reply:
             text = reply.read().decode()
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return None
