@@ -50,7 +50,7 @@ async def test_walks_over_a_listing_are_made_in_threads(tmp_path: Path, monkeypa
         monkeypatch.setattr(module, "find_reach", noted(plan.find_reach))
     monkeypatch.setattr(collector, "judge", noted(verdict.judge))
     settings = LitestreamSettings(
-        interval=0.2, timeout=5.0, targets=(TargetSettings("default", replica=file_replica(many(tmp_path))),),
+        interval=0.2, timeout=60.0, targets=(TargetSettings("default", replica=file_replica(many(tmp_path))),),
         sweep=SweepSettings(bytes=1 << 20), drill=DrillSettings(every=0),
     )  # fmt: skip
     async with Watch(settings) as watch:
