@@ -30,7 +30,7 @@ from tallykeep.systems.postgres.offload.items import KINDS, Item, Kind, Letter
 T = TypeVar("T")
 
 _CONSUMER = "tallykeep"
-_TIMEOUT = 5.0  # seconds for an answer
+_TIMEOUT = 15.0  # seconds for an answer: a message is synced before, which takes a busy disk some
 _CLOSING = 1.0  # seconds
 _PING, _PINGS = 5, 2  # seconds between two, and how many may go unanswered
 ACK_WAIT = 30.0  # seconds after which a message whose taker has died is given out again
