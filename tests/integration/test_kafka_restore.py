@@ -205,6 +205,29 @@ async def test_a_stopped_restore_is_gone_on_with(kafka: KafkaServer, topic: str,
     assert seen(kafka, [topic]) == before
 
 
+async def test_a_partition_that_is_stopped_in_its_midst(kafka: KafkaServer, topic: str, tmp_path: Path) -> None:
+    """What was under way when it was stopped counts as well: the records told are those that are there."""
+    kafka.create_topic(topic)
+    produce(kafka, topic, [(0, a_record(number, 100_000)) for number in range(200)])
+    backup = await backed_up(kafka, MemoryStore(), topic)
+    delete_topic(kafka, topic)
+    stop = asyncio.Event()
+
+    class Stopping(Silent):
+        def restored(self, place: Place, records: int, size: int) -> None:
+            self.calls.append(("restored", place, records, size))
+            stop.set()
+
+    figures = Stopping()
+    async with client(kafka) as (cluster, brokers):
+        plan = await plan_restore(RestoreRequest(tmp_path), backup, cluster)
+        first = await restore(plan, cluster, brokers, SystemClock(), figures, stop)
+    there = await end_of(kafka, topic)
+    assert (first.records, first.interrupted) == (there, True)
+    assert sum(records for _, records, _ in figures.of("restored")) == there < 200
+    assert (await restored(kafka, backup, tmp_path)).sent == 200 - there
+
+
 async def test_somebody_else_writes(kafka: KafkaServer, topic: str, tmp_path: Path) -> None:
     """A record that something else adds to the target stops the restore when it is gone on with."""
     kafka.create_topic(topic, 2)

@@ -198,6 +198,7 @@ class _Restore:
                 self._note_runs(route, stream)
                 if self._stop.is_set():
                     await lane.halt()
+                    self._report(route.target)
                     return
                 await lane.put(batches)
                 self._report(route.target)
