@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tests.support.postgres_wal import place, primary, wait
 
 from tallykeep.demo.postgres import PostgresServer
 from tallykeep.systems.postgres.families import PUBLISHED
+from tallykeep.systems.postgres.figures import OUTCOMES
 
 __all__ = ["place"]
 pytestmark = pytest.mark.server
@@ -57,12 +58,26 @@ def check_page(protection: Protection) -> None:
     assert page["klio_backup_latest_failure_time_seconds"] > page["klio_backup_latest_completion_time_seconds"]
     assert page["klio_backup_latest_completion_time_seconds"] > page["klio_backup_latest_start_time_seconds"] - 3600
     assert page[f"klio_base_snapshots{source}"] == 1 and page[f"klio_base_latest_snapshot_dirs{source}"] > 10
+    _check_further(page)
     listed = protection.told("list", "--tier", "1")[0]["backups"][0]
     assert page[f"klio_base_latest_snapshot_size_bytes{source}"] == listed["bytes"]
     assert page[f"klio_base_latest_snapshot_files{source}"] == listed["files"]
     stored = list((protection.cluster / "wal").rglob("0*"))
     assert page[f"klio_wal_written_total{cluster}"] <= len(stored)
     assert page[f"klio_wal_written_size_bytes_total{cluster}"] > 0
+
+
+def _check_further(page: Mapping[str, float]) -> None:
+    """What Klio's newer families know: outcomes, categories of failures, durations by stage, timelines, copies."""
+    own = "tallykeep_postgres_"
+    name = f'{own}backup_runs_total{{cluster_name="default",outcome='
+    runs = {outcome: page[f'{name}"{outcome}"}}'] for outcome in OUTCOMES}
+    assert runs == {"ok": 1, "failed": 1, "interrupted": 0}
+    by = f'{own}backup_failures_by_category_total{{category="refused",cluster_name="default"}}'
+    assert page[by] == 1
+    assert page[f'{own}backup_stage_seconds{{cluster_name="default",stage="copy"}}'] >= 0, "of the one that failed"
+    assert all(page[f'{own}wal_timeline{{cluster_name="default",tier="{tier}"}}'] == 1 for tier in "12")
+    assert page[f'{own}offload_seconds_count{{cluster_name="default",kind="wal"}}'] >= 1
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])

@@ -17,6 +17,7 @@ from tests.support.postgres_wal import REPLICATED, give, place, primary, wait
 
 from tallykeep.demo.postgres import PostgresServer
 from tallykeep.demo.seaweedfs import SeaweedFS
+from tallykeep.systems.postgres.journal import Journal
 from tallykeep.systems.postgres.locks import BACKUP, is_held
 
 __all__ = ["place"]
@@ -163,9 +164,13 @@ def test_ctrl_c_ends_a_backup_on_both_sides(place: Path, tmp_path: Path) -> None
         protection.variables["TALLYKEEP_POSTGRES_URL"] = server.dsn()
         backup = subprocess.Popen(protection.argv("backup", "-q"), env=protection.environment(), cwd=tmp_path)
         wait(lambda: is_held(protection.cluster / BACKUP), PATIENCE)
+        journal = Journal(protection.cluster)
+        wait(lambda: journal.read().backups.latest_start > 0, PATIENCE)
         backup.send_signal(signal.SIGINT)
         assert backup.wait(PATIENCE) == 130
         assert not is_held(protection.cluster / BACKUP)
+        told = journal.read().backups
+        assert (told.outcomes, told.successes, told.failures) == ({"interrupted": 1}, 0, 0)
         with psycopg.connect(server.dsn(), autocommit=True) as db:
             senders = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'"
             wait(lambda: db.execute(senders).fetchone() == (0,), PATIENCE)

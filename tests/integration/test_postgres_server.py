@@ -158,6 +158,8 @@ async def test_without_its_wal_a_backup_has_failed(
         assert not listed.reach.usable
         backups = Journal(cluster.folder).read().backups
         assert backups.failures == 1 and not backups.latest_completion and "nobody receives" in backups.problem
+        assert (backups.outcomes, backups.categories) == ({"failed": 1}, {"restore": 1})
+        assert set(backups.stages) == {"copy", "wal"} and backups.stages["wal"] >= 0.5
 
 
 async def test_a_base_backup_heals_a_gap(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,10 @@ Source: Klio's spans of a backup: backup, backup_run, backup_verify, backup_main
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,34 +67,57 @@ async def run_backup(
     with exclusive(cluster.folder / BACKUP, "a backup is being taken"):
         journal, started, since = Journal(cluster.folder), clock.time(), clock.monotonic()
         name = name or format_timestamp(int(started)).replace(".000", "")
-        await in_thread(journal.backups, latest_start=round(started, 3), problem="")
+        stages = _Stages(clock)
         with _tracer.span("backup", {"backup.name": name}):
             try:
-                entry = await _backup(cluster, settings, clock, name, watching)
-            except Exception as error:
-                await in_thread(_failed, journal, clock.time(), clock.monotonic() - since, str(error))
+                await in_thread(journal.backups, latest_start=round(started, 3), problem="")
+                entry = await _backup(cluster, settings, clock, name, watching, stages)
+            except asyncio.CancelledError:
+                await in_thread(_interrupted, journal, stages.seconds)
                 raise
-            await in_thread(_succeeded, journal, clock.time(), clock.monotonic() - since)
+            except Exception as error:
+                await in_thread(_failed, journal, stages.seconds, clock.time(), clock.monotonic() - since, error)
+                raise
+            await in_thread(_succeeded, journal, stages.seconds, clock.time(), clock.monotonic() - since)
             await watching.done(cluster, entry)
             await _maintain(cluster, settings, clock, name, watching)
     return entry
 
 
+class _Stages:
+    """How long each stage took."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.seconds: dict[str, float] = {}
+        self._clock = clock
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        since = self._clock.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self._clock.monotonic() - since, 3)
+
+
 async def _backup(
-    cluster: Cluster, settings: PostgresSettings, clock: Clock, name: str, watching: Watching
+    cluster: Cluster, settings: PostgresSettings, clock: Clock, name: str, watching: Watching, stages: _Stages
 ) -> BackupEntry:
     attributes = {"backup.name": name, "cluster_name": cluster.name}
     with _tracer.span("backup_run", attributes) as span:
         watching.stage("base backup")
-        entry = await _take(cluster, settings, clock, name, watching)
+        with stages.stage("copy"):
+            entry = await _take(cluster, settings, clock, name, watching)
         span.set("backup.id", entry.id)
         span.set("backup.bytes", entry.raw)
         watching.stage("waiting for its WAL")
-        await wait_for_wal(cluster, entry, clock)
+        with stages.stage("wal"):
+            await wait_for_wal(cluster, entry, clock)
     if settings.backup.verify:
         with _tracer.span("backup_verify", attributes):
             watching.stage("verifying")
-            await _verify(cluster, entry, clock)
+            with stages.stage("verify"):
+                await _verify(cluster, entry, clock)
     return entry
 
 
@@ -171,24 +195,38 @@ async def _verify(cluster: Cluster, entry: BackupEntry, clock: Clock) -> None:
     raise IntegrityError(f"{cluster.name}: the backup {entry.name} is not what was sent: {problem}")
 
 
-def _succeeded(journal: Journal, now: float, seconds: float) -> None:
-    done = round(now, 3)
-    _count(journal, "successes", latest_completion=done, latest_duration=round(seconds, 3), problem="")
+def _succeeded(journal: Journal, stages: dict[str, float], now: float, seconds: float) -> None:
+    ended: dict[str, Any] = {"latest_completion": round(now, 3), "latest_duration": round(seconds, 3)}
+    _count(journal, "successes", "ok", stages=stages, problem="", **ended)
 
 
-def _failed(journal: Journal, now: float, seconds: float, problem: str) -> None:
-    done = round(now, 3)
+def _failed(journal: Journal, stages: dict[str, float], now: float, seconds: float, error: Exception) -> None:
+    ended: dict[str, Any] = {"latest_failure": round(now, 3), "latest_duration": round(seconds, 3)}
+    category = error.code if isinstance(error, TallykeepError) else "unexpected"
     try:
-        _count(journal, "failures", latest_failure=done, latest_duration=round(seconds, 3), problem=problem)
-    except (TallykeepError, OSError) as error:
-        _log.error("the failed backup is not written down: %s", error)
+        _count(journal, "failures", "failed", category, stages=stages, problem=str(error), **ended)
+    except (TallykeepError, OSError) as why:
+        _log.error("the failed backup is not written down: %s", why)
 
 
-def _count(journal: Journal, counter: str, **changes: Any) -> None:
-    """One more of these, and other fields set."""
+def _interrupted(journal: Journal, stages: dict[str, float]) -> None:
+    try:
+        _count(journal, "", "interrupted", stages=stages)
+    except (TallykeepError, OSError) as why:
+        _log.error("the interrupted backup is not written down: %s", why)
+
+
+def _count(journal: Journal, counter: str, outcome: str = "", category: str = "", **changes: Any) -> None:
+    """One more of these, and other fields set; "" counts nothing."""
 
     def to(entries: Entries) -> Entries:
-        more = {counter: getattr(entries.backups, counter) + 1}
-        return replace(entries, backups=replace(entries.backups, **more, **changes))
+        before = entries.backups
+        more: dict[str, Any] = {counter: getattr(before, counter) + 1} if counter else {}
+        more |= {"outcomes": _one_more(before.outcomes, outcome), "categories": _one_more(before.categories, category)}
+        return replace(entries, backups=replace(before, **more, **changes))
 
     journal.change(to)
+
+
+def _one_more(counts: dict[str, int], name: str) -> dict[str, int]:
+    return {**counts, name: counts.get(name, 0) + 1} if name else counts

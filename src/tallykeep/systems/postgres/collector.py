@@ -80,12 +80,13 @@ class HeldCollector:
 
     async def collect(self) -> AsyncIterator[Sample]:
         """Look at the archive. Raises: NotFound; IntegrityError."""
-        missing, reach = await in_thread(held_wal, self._archive)
+        missing, reach, timeline = await in_thread(held_wal, self._archive)
         labels = {"cluster_name": self.target, "tier": TIER_1}
         yield families.WAL_GAPS(len(missing), **labels)
         if reach is not None:
             yield families.WAL_RANGE_START(reach.start, **labels)
             yield families.WAL_RANGE_END(reach.end, **labels)
+            yield families.WAL_TIMELINE(timeline, **labels)
 
 
 async def behind(lag: Lag, level: Level, clock: Clock, primary: LSN, held: LSN) -> float:
@@ -133,11 +134,11 @@ def _see_measure(archive: Archive, server: slot.ServerState) -> None:
         )
 
 
-def held_wal(archive: Archive) -> tuple[list[coverage.Gap], coverage.Range | None]:
-    """Gaps along the line to the newest timeline, and the stretch that reaches its end. Blocks."""
+def held_wal(archive: Archive) -> tuple[list[coverage.Gap], coverage.Range | None, int]:
+    """Gaps along the line to the newest timeline, the stretch that reaches its end, and that timeline. Blocks."""
     held = archive.held()
     last = coverage.newest(held)
     if last is None:
-        return [], None
+        return [], None, 0
     history = archive.history(last.timeline)
-    return coverage.gaps(held, history), coverage.reach(held, history)
+    return coverage.gaps(held, history), coverage.reach(held, history), last.timeline

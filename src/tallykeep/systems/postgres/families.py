@@ -63,6 +63,23 @@ BACKUP_VERIFICATION_FAILURES = Family(
     "Backup verification failures.", otel="klio.backup.verification_failures",
 )  # fmt: skip
 
+# What Klio's families leave open of a backup.
+
+BACKUP_RUNS = Family(
+    "tallykeep_postgres_backup_runs_total", Kind.COUNTER, COUNT, ("cluster_name", "outcome"),
+    "Base backups by outcome (ok, failed, interrupted).",
+)  # fmt: skip
+BACKUP_FAILURE_CATEGORIES = Family(
+    "tallykeep_postgres_backup_failures_by_category_total", Kind.COUNTER, COUNT, ("cluster_name", "category"),
+    "Base backups that failed, by the code of the error: unreachable, refused, unavailable, denied, integrity, restore "
+    "(its WAL did not come) and others. Absent before the first of its kind.",
+)  # fmt: skip
+BACKUP_STAGE_SECONDS = Family(
+    "tallykeep_postgres_backup_stage_seconds", Kind.GAUGE, SECONDS, ("cluster_name", "stage"),
+    "Duration of the latest base backup that ended, by stage: copy (its files), wal (waiting for its WAL), verify. A "
+    "stage that it did not come to is absent.",
+)  # fmt: skip
+
 # WAL as it arrives: tier 1.
 
 WAL_WRITTEN_SIZE = Family(
@@ -316,8 +333,23 @@ WAL_RANGE_END = Family(
     "Position in WAL (the LSN as a number) up to which the tier holds it: how far a recovery comes.",
 )  # fmt: skip
 
+OFFLOAD_SECONDS = Family(
+    "tallykeep_postgres_offload_seconds", Kind.HISTOGRAM, SECONDS, ("cluster_name", "kind"),
+    "How long it took to copy a WAL file (wal) or a base backup (backup) to tier 2, those that were copied.",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0),
+)  # fmt: skip
+WAL_TIMELINE = Family(
+    "tallykeep_postgres_wal_timeline", Kind.GAUGE, COUNT, _TIER,
+    "Timeline of the newest WAL that the tier holds. It rises when a standby is promoted.",
+)  # fmt: skip
+
 FAMILIES = (
     *PUBLISHED,
+    BACKUP_RUNS,
+    BACKUP_FAILURE_CATEGORIES,
+    BACKUP_STAGE_SECONDS,
+    OFFLOAD_SECONDS,
+    WAL_TIMELINE,
     RPO_BYTES,
     RPO_SECONDS,
     WAL_GAPS,

@@ -6,7 +6,7 @@ restarts.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from tallykeep.clock import Clock
 from tallykeep.metrics import Family, Sample
@@ -20,6 +20,7 @@ from tallykeep.systems.postgres.repository.entries import BackupEntry
 from tallykeep.systems.postgres.repository.repository import Repository
 from tallykeep.systems.postgres.verifier import Verifier
 
+OUTCOMES = ("ok", "failed", "interrupted")
 _AGAIN = 600.0  # seconds after which the manifest is read although it does not seem to have changed
 
 
@@ -51,6 +52,8 @@ class WorkCollector:
                 yield sample(family, value)
         for family, value in _counts(entries.backups):
             yield sample(family, value)
+        for each in self._told(entries.backups):
+            yield each
         for tier in self._cluster.tiers:
             found = entries.verified.get(tier.number, Verified())
             yield sample(families.CONSUMER_BACKUP_VERIFICATION_SUCCESS, found.successes, tier=tier.number)
@@ -59,6 +62,16 @@ class WorkCollector:
                 labels = {"cluster_name": self._cluster.name, "tier": tier.number}
                 yield families.VERIFICATION_SOUND(found.sound, **labels)
                 yield families.VERIFICATION_TIME(found.latest, **labels)
+
+    def _told(self, backups: Backups) -> Iterator[Sample]:
+        """What Klio's families leave open."""
+        labels = {"cluster_name": self._cluster.name}
+        for outcome in OUTCOMES:
+            yield families.BACKUP_RUNS(backups.outcomes.get(outcome, 0), **labels, outcome=outcome)
+        for category, count in backups.categories.items():
+            yield families.BACKUP_FAILURE_CATEGORIES(count, **labels, category=category)
+        for stage, seconds in backups.stages.items():
+            yield families.BACKUP_STAGE_SECONDS(seconds, **labels, stage=stage)
 
     def _look(self) -> tuple[Entries, bool]:
         folder = self._cluster.folder

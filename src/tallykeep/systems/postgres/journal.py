@@ -36,6 +36,9 @@ class Backups:
     verifications: int = 0  # attempts at a backup just taken
     verification_failures: int = 0
     problem: str = ""  # of the latest, if it failed
+    outcomes: dict[str, int] = field(default_factory=dict)  # how many ended ok, failed, interrupted
+    categories: dict[str, int] = field(default_factory=dict)  # how many failed, by their errors' codes
+    stages: dict[str, float] = field(default_factory=dict)  # seconds that each took of the latest that ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ class Tier2Collector:
         if (reach := coverage.reach(held, history)) is not None:
             yield families.WAL_RANGE_START(reach.start, cluster_name=name, tier=TIER_2)
             yield families.WAL_RANGE_END(reach.end, cluster_name=name, tier=TIER_2)
+            yield families.WAL_TIMELINE(standing.timeline, cluster_name=name, tier=TIER_2)
 
 
 class Tier2LagCollector:

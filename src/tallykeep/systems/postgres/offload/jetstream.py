@@ -231,6 +231,9 @@ async def connected(address: Address, prefix: str, replicas: int = 1) -> AsyncIt
 
     async def closed() -> None:
         lost.set()
+        for waiting in list(client._resp_map.values()):  # nats-py leaves them to wait until their time is over
+            if not waiting.done():
+                waiting.set_exception(nats.errors.ConnectionClosedError())
 
     async def quiet(_: Exception) -> None:
         return

@@ -7,7 +7,7 @@ was begun again. Memory: `parallel` segments of WAL, or packs, at a time for eac
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from tallykeep.clock import Clock
 from tallykeep.errors import NotFound, Unavailable
@@ -43,6 +43,10 @@ class Worker:
         for name in self.standings:
             book.add(families.CONSUMER_WRITTEN_SIZE, 0, cluster_name=name)
             book.add(families.CONSUMER_WRITTEN, 0, cluster_name=name)
+        self._took: Mapping[tuple[str, str], Callable[[float], None]] = {
+            (name, kind): book.observer(families.OFFLOAD_SECONDS, cluster_name=name, kind=kind)
+            for name in self.standings for kind in (WAL, BACKUP)
+        }  # fmt: skip
 
     async def do(self, item: Item, parent: str = "") -> None:
         """Copy what an item names; done when tier 2 holds it. `parent`: the span that it goes on from.
@@ -96,8 +100,10 @@ class Worker:
             return
         with _tracer.span("upload_wal", {"cluster_name": item.cluster, "wal_name": item.name}, parent=parent) as span:
             standing.tried.add(segment)
+            since = self._clock.monotonic()
             size, ours = await put_segment(standing.cluster, standing.tier, segment)
             span.set("size", size)
+            self._took[item.cluster, WAL](self._clock.monotonic() - since)
         standing.tried.discard(segment)
         if ours:
             self._count(item.cluster, size)
@@ -109,8 +115,10 @@ class Worker:
     async def _backup(self, standing: Standing, item: Item, parent: str) -> None:
         attributes = {"cluster_name": item.cluster, "backup.id": item.name}
         with _tracer.span("upload_backup", attributes, parent=parent) as span:
+            since = self._clock.monotonic()
             copied = await copy_backup(standing.cluster, standing.tier, item.name, self._clock, self._parallel)
             span.set("size", copied.size)
+            self._took[item.cluster, BACKUP](self._clock.monotonic() - since)
         standing.copied += 1
 
     async def _still_there(self, standing: Standing, item: Item) -> bool:

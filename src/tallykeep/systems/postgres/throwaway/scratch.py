@@ -22,13 +22,15 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 from tallykeep.errors import ConfigError
-from tallykeep.runtime.threads import in_thread
+from tallykeep.runtime.threads import in_thread, threads_noted
 from tallykeep.storage.handing_over import make_folders
 from tallykeep.systems.postgres import locks
 from tallykeep.systems.postgres.settings import PostgresSettings
@@ -40,6 +42,7 @@ DRILL, OPEN, KEPT = "drill", "open", "kept"  # what a folder is for
 _SOCKET = ".s.PGSQL.65535"
 _LONGEST = 107  # bytes of a socket's path
 _ELSEWHERE = "elsewhere"
+_PATIENCE = 30.0  # seconds that what works in a folder is waited for: a dead disk lets go of nothing
 _MORE = 512 << 20  # bytes that recovery needs besides the backup: WAL, temporary files
 
 
@@ -123,14 +126,25 @@ def scratch(parent: Path, owner: Owner | None, kind: str) -> Iterator[Scratch]:
 
 @asynccontextmanager
 async def entered(context: AbstractContextManager[Scratch]) -> AsyncIterator[Scratch]:
-    """The same for the event loop: made and removed in threads, and removed too where nobody waits any more."""
-    entering = asyncio.ensure_future(in_thread(context.__enter__))
-    try:
-        yield await asyncio.shield(entering)
-    finally:
-        await asyncio.wait((entering,))
-        if entering.exception() is None:
-            await in_thread(context.__exit__, None, None, None)
+    """The same for the event loop: made and removed in threads, and removed too where nobody waits any more.
+
+    Whoever is cancelled, or runs out of time, leaves threads behind that restore on: their end is waited for.
+    """
+    with threads_noted() as threads:
+        entering = asyncio.ensure_future(in_thread(context.__enter__))
+        try:
+            yield await asyncio.shield(entering)
+        finally:
+            await asyncio.wait((entering,))
+            await in_thread(_wait_for, list(threads))
+            if entering.exception() is None:
+                await in_thread(context.__exit__, None, None, None)
+
+
+def _wait_for(threads: Iterable[Thread]) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def make(folder: Path) -> None:
