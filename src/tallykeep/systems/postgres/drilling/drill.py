@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tallykeep.clock import Clock
 from tallykeep.errors import TallykeepError
-from tallykeep.runtime.threads import in_thread
+from tallykeep.runtime.threads import in_thread, threads_noted
 from tallykeep.runtime.tracing import tracer
 from tallykeep.storage.handing_over import make_folders
 from tallykeep.systems.postgres import locks
@@ -60,14 +60,15 @@ async def _held(
     limit, stage = settings.drill.timeout, ""
     parent = scratch.parent_of(cluster.name, settings)
     try:
-        async with scratch.entered(_alone(parent, owner, keep=request.keep)) as place:
-            course = Course(cluster, settings, request, place, clock, watch, result)
-            result.folder = str(place.folder) if request.keep else ""
-            try:
-                async with timeout(limit):
-                    await course.run()
-            finally:
-                stage = course.stage
+        with threads_noted() as threads:
+            async with scratch.entered(_alone(parent, owner, keep=request.keep), threads) as place:
+                course = Course(cluster, settings, request, place, clock, watch, result)
+                result.folder = str(place.folder) if request.keep else ""
+                try:
+                    async with timeout(limit):
+                        await course.run()
+                finally:
+                    stage = course.stage
     except TimeoutError:
         result.end(stage, "inconclusive", f"it was given up after {format_duration(limit)}, drill.timeout")
     except Ended as error:

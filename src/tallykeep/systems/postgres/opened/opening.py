@@ -13,7 +13,7 @@ from subprocess import SubprocessError
 
 from tallykeep.clock import Clock
 from tallykeep.errors import RestoreError
-from tallykeep.runtime.threads import in_thread
+from tallykeep.runtime.threads import in_thread, threads_noted
 from tallykeep.systems.postgres.cluster import Cluster
 from tallykeep.systems.postgres.opened.door import Door, door_of
 from tallykeep.systems.postgres.restoring.restore import Plan, RestoreRequest
@@ -49,10 +49,10 @@ async def opened(
     """
     since = clock.monotonic()
     async with AsyncExitStack() as stack:
-        with _told():
+        with _told(), threads_noted() as threads:
             owner = scratch.Owner.of(settings.drill.user)
             folder = scratch.scratch(scratch.parent_of(cluster.name, settings), owner, scratch.OPEN)
-            place = await stack.enter_async_context(scratch.entered(folder))
+            place = await stack.enter_async_context(scratch.entered(folder, threads))
             making = Making(cluster, place, settings.drill, clock)
             await _restore(making, request, watch, planned)
             watch.stage("recovery", making.wal_bytes)

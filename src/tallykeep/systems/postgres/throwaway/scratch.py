@@ -30,7 +30,7 @@ from pathlib import Path
 from threading import Thread
 
 from tallykeep.errors import ConfigError
-from tallykeep.runtime.threads import in_thread, threads_noted
+from tallykeep.runtime.threads import in_thread
 from tallykeep.storage.handing_over import make_folders
 from tallykeep.systems.postgres import locks
 from tallykeep.systems.postgres.settings import PostgresSettings
@@ -125,20 +125,20 @@ def scratch(parent: Path, owner: Owner | None, kind: str) -> Iterator[Scratch]:
 
 
 @asynccontextmanager
-async def entered(context: AbstractContextManager[Scratch]) -> AsyncIterator[Scratch]:
+async def entered(context: AbstractContextManager[Scratch], threads: Iterable[Thread] = ()) -> AsyncIterator[Scratch]:
     """The same for the event loop: made and removed in threads, and removed too where nobody waits any more.
 
-    Whoever is cancelled, or runs out of time, leaves threads behind that restore on: their end is waited for.
+    `threads`: those that work in it. A caller who is cancelled, or runs out of time, leaves them behind, restoring on:
+    their end is waited for.
     """
-    with threads_noted() as threads:
-        entering = asyncio.ensure_future(in_thread(context.__enter__))
-        try:
-            yield await asyncio.shield(entering)
-        finally:
-            await asyncio.wait((entering,))
-            await in_thread(_wait_for, list(threads))
-            if entering.exception() is None:
-                await in_thread(context.__exit__, None, None, None)
+    entering = asyncio.ensure_future(in_thread(context.__enter__))
+    try:
+        yield await asyncio.shield(entering)
+    finally:
+        await asyncio.wait((entering,))
+        await in_thread(_wait_for, list(threads))
+        if entering.exception() is None:
+            await in_thread(context.__exit__, None, None, None)
 
 
 def _wait_for(threads: Iterable[Thread]) -> None:
