@@ -86,7 +86,7 @@ def full(kafka: KafkaServer) -> str:
 def test_killed_at_a_step(kafka: KafkaServer, full: str, tmp_path: Path, at: str) -> None:
     """Killed at that step the backup is gone on with, and the next run completes it."""
     with start(kafka, tmp_path, full, **{VARIABLE: at}) as child:
-        assert child.wait(60) == -signal.SIGKILL
+        assert child.wait(120) == -signal.SIGKILL
     prove(kafka, tmp_path, full)
 
 
@@ -122,6 +122,6 @@ def test_killed_at_random_many_times(kafka: KafkaServer, tmp_path: Path, topic: 
 def test_two_writers_at_once(kafka: KafkaServer, full: str, tmp_path: Path) -> None:
     """Of two runs at the same time one at least goes on, the other goes behind it or is told: all is whole."""
     with start(kafka, tmp_path, full) as first, start(kafka, tmp_path, full) as second:
-        ended = sorted((first.wait(60), second.wait(60)))
+        ended = sorted((first.wait(120), second.wait(120)))
     assert 0 in ended, ended
     prove(kafka, tmp_path, full)

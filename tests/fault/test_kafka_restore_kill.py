@@ -107,7 +107,7 @@ def test_killed_at_a_step(world: World, tmp_path: Path, topic: str, at: str) -> 
     """Killed at that step, the restore is gone on with: 0 lost, 0 twice, settings put back, the map whole."""
     target = f"again-{topic}"
     with world.start(target, tmp_path, **{VARIABLE: at}) as child:
-        assert child.wait(60) == -signal.SIGKILL
+        assert child.wait(120) == -signal.SIGKILL
     if not is_complete(tmp_path):
         world.prove(target, tmp_path)
     assert not list(differences(world.before, seen(world.kafka, [target]), {world.topic: target}))

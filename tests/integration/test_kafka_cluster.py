@@ -149,7 +149,8 @@ async def test_a_broker_that_hangs_holds_up_nobody(
 
 async def test_a_broker_that_comes_back(guarded: KafkaServer, connect: Open) -> None:
     """While it is away questions fail as Unreachable; the same client works once it is back."""
-    cluster = await connect(guarded, timeout=3)
+    cluster = await connect(guarded)
+    cluster._admin.timeout = 3  # for which a broker that is away is waited for
     guarded.kill()
     with pytest.raises(Unreachable):
         await cluster.topics()

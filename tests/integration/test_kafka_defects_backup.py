@@ -38,7 +38,7 @@ async def test_1_the_checkpoint_is_what_is_durable(kafka: KafkaServer, tmp_path:
     kafka.create_topic(topic, 3)
     more(kafka, topic, 0)
     with start(kafka, tmp_path, topic, **{VARIABLE: "sealed:3"}) as child:
-        assert await asyncio.to_thread(child.wait, 60) == -signal.SIGKILL
+        assert await asyncio.to_thread(child.wait, 120) == -signal.SIGKILL
     backup = await BackupSet.open(LocalStore(tmp_path), SystemClock())
     for held in backup.held.values():
         assert held.checkpoint == (held.segments[-1].end if held.segments else held.start)

@@ -160,7 +160,7 @@ async def test_saved_groups_come_back(kafka: KafkaServer, topic: str) -> None:
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     """`tallykeep kafka offsets ...` as a person runs it."""
     argv = [sys.executable, "-m", "tallykeep", "kafka", "offsets", *map(str, arguments)]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, env=dict(os.environ))
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=150, env=dict(os.environ))
 
 
 async def test_commands(kafka: KafkaServer, topic: str, tmp_path: Path) -> None:
