@@ -141,6 +141,25 @@ async def test_nats_frozen_holds_up_neither_wal_nor_tier_2(tmp_path: Path, monke
         await arrived(cluster, 3)
 
 
+async def test_what_is_asked_of_a_queue_that_dies_has_failed_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for an answer of a server that is gone; and who is stopped at that moment stops."""
+    monkeypatch.setattr(jetstream, "_TIMEOUT", 3600.0)
+    settings = postgres_settings(tmp_path)
+    async with running(await opened(settings), settings) as offload:
+        await queued(offload)
+        async with connected(address_of(settings), "tallykeep") as queue:
+            process = process_of(offload)
+            process.freeze()
+            asked = asyncio.create_task(queue.put(Letter(Item(WAL, "main", segment(0).name)), "1"))
+            await until(lambda: queue._client._resp_map)
+            process.kill()
+            with pytest.raises(Unreachable, match="cannot be reached"):
+                await asyncio.wait_for(asked, 90)
+    assert "did not stop" not in caplog.text
+
+
 async def test_without_any_queue_everything_still_arrives(tmp_path: Path) -> None:
     """An external queue that is down for ever: hints wake the comparison of the tiers, which copies by itself."""
     with socket.socket() as nobody:
@@ -200,9 +219,9 @@ async def test_a_stream_that_is_deleted_is_made_again(tmp_path: Path) -> None:
         await queued(offload)
         await seen(offload)
         queue = offload.queue.queue
-        assert queue is not None
-        for name in queue.streams:
-            await queue._stream.delete_stream(name)
+        async with connected(address_of(settings), "tallykeep") as somebody:
+            for name in somebody.streams:
+                await somebody._stream.delete_stream(name)
         await receive(cluster, offload, 3)
         await arrived(cluster, 0, 1, 2)
         await until(lambda: offload.queue.queue not in (None, queue))

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
 from tallykeep.clock import Clock
@@ -146,12 +146,10 @@ class QueueService:
                 await queue.give_out_anew()
             self._served = True
             await self._remember(queue)
-            async with asyncio.TaskGroup() as group:
-                for work in (
-                    self._publish(queue), self._consume(queue, WAL, self._parallel), self._consume(queue, BACKUP, 1),
-                    _until_lost(queue),
-                ):  # fmt: skip
-                    group.create_task(work)
+            await _until_one_ends(
+                self._publish(queue), self._consume(queue, WAL, self._parallel), self._consume(queue, BACKUP, 1),
+                _until_lost(queue),
+            )  # fmt: skip
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
         finally:
@@ -212,8 +210,7 @@ class QueueService:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._works.discard(task)
-        if not task.cancelled():
-            task.exception()  # who waited for it may be gone
+        _heard(task)
 
     async def _failure(self, queue: Queue, delivery: Delivery, letter: Letter, error: Exception) -> None:
         """Later again, or never."""
@@ -282,6 +279,30 @@ def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+async def _until_one_ends(*works: Coroutine[None, None, None]) -> None:
+    """Run all of them until one ends or fails, and end the others. Raises: what that one raises.
+
+    No TaskGroup: one that is cancelled while it ends its tasks goes on as if it had not been (Python 3.11 and 3.12).
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    for task in tasks:
+        task.add_done_callback(_heard)
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in ended:
+        task.result()
+
+
+def _heard(task: asyncio.Task[None]) -> None:
+    """Nobody may be there any more to whom it is told."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _until_lost(queue: Queue) -> None:
