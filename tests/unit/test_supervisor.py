@@ -64,6 +64,25 @@ async def test_failing_service_is_restarted_ever_more_slowly() -> None:
     assert service.stopped
 
 
+async def test_a_service_that_fails_when_it_is_stopped_is_not_started_again() -> None:
+    """Its failure may hide the order to stop: a TaskGroup of Python 3.11 that ends its tasks takes none."""
+
+    class Failing:
+        name = "flaky"
+
+        async def run(self) -> None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            raise Unreachable("down")
+
+    clock, book = FakeClock(), Book()
+    keeper = supervisor(clock, book)
+    keeper.start([Failing()])
+    await clock.advance(1)
+    await asyncio.wait_for(keeper.stop(3600), 60)
+    assert gauge(book, families.SERVICE_RESTARTS) == 0
+
+
 async def test_error_says_how_long_to_wait() -> None:
     """An error's `retry` is the least delay."""
     clock, book = FakeClock(), Book()

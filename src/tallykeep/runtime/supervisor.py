@@ -31,14 +31,17 @@ class Supervisor:
         self._clock = clock
         self._backoff = backoff
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
 
     def start(self, services: Iterable[Service]) -> None:
         """Begin to run services. To be called on the event loop."""
+        self._stopping = False
         for service in services:
             self._tasks.append(asyncio.create_task(self._keep(service), name=f"service-{service.name}"))
 
     async def stop(self, grace: float = GRACE) -> None:
         """Cancel every service and wait for their ends, at most `grace` seconds; what hangs is named and left."""
+        self._stopping = True
         await stop_tasks(self._tasks, grace)
         self._tasks.clear()
 
@@ -50,6 +53,8 @@ class Supervisor:
             self._book.set(families.SERVICE_UP, 1, service=service.name)
             retry = await self._attempt(service)
             self._book.set(families.SERVICE_UP, 0, service=service.name)
+            if self._stopping:  # what failed just then may have hidden the order: a TaskGroup that ends takes none
+                return
             if self._clock.monotonic() - started >= STEADY:
                 backoff.reset()
             await self._clock.sleep(max(backoff.delay(), retry or 0.0))
