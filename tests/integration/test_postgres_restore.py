@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from tests.support.postgres_majors import MAJORS, MajorServer
 from tests.support.postgres_restore import SETTINGS, Kept, numbers, pick, recovering
-from tests.support.postgres_wal import place
+from tests.support.postgres_wal import lsn_of, place
 
 __all__ = ["place"]
 pytestmark = pytest.mark.server
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.server
 
 async def made(kept: Kept, major: int) -> None:
     """Two backups with rows before, between and after, and a restore point; the primary is gone."""
-    with MajorServer(major, kept.place / "primary", SETTINGS) as server, kept.receiving(server):
+    with MajorServer(major, kept.place / "primary", SETTINGS) as server, kept.receiving(server) as receiving:
         kept.write(server, 5)
         await kept.back_up(server, "first")
         kept.write(server, 20)
@@ -28,6 +28,8 @@ async def made(kept: Kept, major: int) -> None:
         await kept.back_up(server, "second")
         kept.write(server, 20)
         kept.note_times(server)
+        end = lsn_of(server)
+        receiving.until(lambda archiver: archiver.durable >= end)  # no commit has waited for that
         server.kill()
     kept.hand_over()
 
