@@ -33,6 +33,7 @@ _HEARTBEAT = ACK_WAIT / 3
 _SOON = 2.0  # seconds until a message is looked at again that came before the first comparison
 _GIVEN_BACK = 10  # times that what is another server's is given back to the queue
 _END = 2.0  # seconds that work has to end
+_ORDERED = 0.1  # seconds until it is told so again
 _STARTING = 5.0  # seconds in which nobody wonders that there is no queue yet
 _log = logging.getLogger(__name__)
 
@@ -292,9 +293,10 @@ async def _until_one_ends(*works: Coroutine[None, None, None]) -> None:
     try:
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        while pending := [task for task in tasks if not task.done()]:
+            for task in pending:  # again: wait_for of Python 3.11 drops the order where an answer comes with it
+                task.cancel()
+            await asyncio.wait(pending, timeout=_ORDERED)
     for task in ended:
         task.result()
 
