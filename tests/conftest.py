@@ -5,7 +5,9 @@ time: no test fails because the machine is busy or its disk is slow.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
+from threading import current_thread, main_thread
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,6 +31,13 @@ def clean_environment() -> Iterator[None]:
             if name.startswith(_SETTINGS):
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Ctrl-C reaches the programs that tests start, also where a shell has put the tests into the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and current_thread() is main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -128,6 +128,7 @@ class SeaweedFS:
             *ports, f"-s3.config={self.folder / 's3.json'}", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0",
             "-s3.port.lance=0", "-webdav=false", "-admin.ui=false", "-master.telemetry=false",
             "-volume.preStopSeconds=0",
+            "-volume.max=10000",  # a bucket takes one at least; by itself it counts them by what is free on the disk
         ]  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
