@@ -33,7 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="DURATION",
         type=_duration,
         default=os.environ.get("DEMO_FOR") or None,
-        help="end by itself after this time, such as 60s (also: DEMO_FOR); without it Ctrl-C ends the demo",
+        help="end by itself after this time, such as 60s, a little later on a slow machine (also: DEMO_FOR); else Ctrl-C ends it",
     )
 
 
