@@ -33,7 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="DURATION",
         type=_duration,
         default=os.environ.get("DEMO_FOR") or None,
-        help="end by itself after this time, such as 60s, a little later on a slow machine (also: DEMO_FOR); else Ctrl-C ends it",
+        help="end by itself after this time, such as 60s, later on a slow machine (also: DEMO_FOR); else Ctrl-C does",
     )
 
 
