@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 import zstandard
 
@@ -36,6 +37,7 @@ CREATE TABLE IF NOT EXISTS block (
 CREATE TABLE IF NOT EXISTS base (series INTEGER PRIMARY KEY, sums TEXT NOT NULL) STRICT;
 """
 _FORMAT = "1"
+_PATIENCE = 30.0  # seconds: on a disk that is dead the file stays open
 _WIDTH = len(Sums())
 
 
@@ -59,6 +61,7 @@ class Ledger:
     def __init__(self, path: Path | None) -> None:
         """Open or make the file; None keeps everything in memory."""
         self.path = path
+        self._at_work = Lock()  # a refresh that was cancelled may write on in its thread
         self._ids: dict[Series, int] = {}
         self._series: dict[int, Series] = {}
         self._pack = zstandard.ZstdCompressor(level=3)
@@ -91,8 +94,12 @@ class Ledger:
         return Corrupt(f"{self.path} does not read as a ledger: {error}; move it aside and start again")
 
     def close(self) -> None:
-        """Let the file go. Idempotent."""
-        self._connection.close()
+        """Let the file go, once nobody writes to it: SQLite does not survive that. Idempotent."""
+        if self._at_work.acquire(timeout=_PATIENCE):
+            try:
+                self._connection.close()
+            finally:
+                self._at_work.release()
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -156,6 +163,12 @@ class Ledger:
         meta: Mapping[str, str] | None = None,
     ) -> None:
         """Write blocks, forget those that start at `gone`, put counters into the base: all of it or nothing."""
+        with self._at_work:
+            self._commit(blocks, gone, base or {}, meta or {})
+
+    def _commit(
+        self, blocks: Iterable[Block], gone: Iterable[int], base: Mapping[Series, Sums], meta: Mapping[str, str]
+    ) -> None:
         fresh: list[Series] = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -166,9 +179,9 @@ class Ledger:
                 )
                 self._connection.executemany(
                     "INSERT OR REPLACE INTO base VALUES (?, ?)",
-                    [(self._id(series, fresh), json.dumps(sums)) for series, sums in (base or {}).items()],
+                    [(self._id(series, fresh), json.dumps(sums)) for series, sums in base.items()],
                 )
-                self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list((meta or {}).items()))
+                self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(meta.items()))
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
