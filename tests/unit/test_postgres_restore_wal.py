@@ -148,22 +148,30 @@ async def test_the_feeder_removes_what_one_that_was_killed_was_writing(tmp_path:
 
 
 async def test_what_a_dead_server_had_asked_for_is_not_put_in_the_way_of_the_next(tmp_path: Path) -> None:
-    """Killed while WAL is read, and started again: the new server may be reading another segment under that name."""
+    """Killed while WAL is read, and perhaps started again: it may be reading another segment under that name.
+
+    A server that cannot be seen from the first on, from within a container say, is served while it is the same.
+    """
     told, out = tmp_path / "postmaster.pid", tmp_path / "RECOVERYXLOG"
     out.write_bytes(b"of the new one")
 
     class Killed(LocalWal):
         async def read(self, segment: Segment) -> bytes:
-            told.write_text(f"{os.getppid()}\n")
+            if server.poll() is None:
+                server.kill()
+                server.wait()
+            else:
+                told.write_text(f"{os.getpid()}\n")
             return await super().read(segment)
 
     source = archive(tmp_path / "a", ALL[:1])
-    for wal, server in ((Killed(source.archive), os.getpid()), (source, _dead())):
-        told.write_text(f"{server}\n/data\n")
-        with pytest.raises(Unavailable, match="the server that asked for it has ended"):
-            await get_wal(TieredWal([wal]), ALL[0].name, out, asking=Asking(tmp_path))
+    with _sleeping() as server:
+        for _ in ("killed", "and started again"):
+            told.write_text(f"{server.pid}\n/data\n")
+            with pytest.raises(Unavailable, match="the server that asked for it has ended"):
+                await get_wal(TieredWal([Killed(source.archive)]), ALL[0].name, out, asking=Asking(tmp_path))
     assert out.read_bytes() == b"of the new one" and not _aside(tmp_path)
-    for text in (f"{os.getpid()}\n", f"-{os.getpid()}\n", "", "x"):
+    for text in (f"{os.getpid()}\n", f"-{os.getpid()}\n", f"{server.pid}\n", "", "x"):
         told.write_text(text)
         assert await get_wal(TieredWal([source]), ALL[0].name, out, asking=Asking(tmp_path)) is not None
     assert out.read_bytes() == content(ALL[0])[:SIZE]
@@ -173,10 +181,9 @@ def _aside(folder: Path) -> list[Path]:
     return list(folder.glob(f"*{ASIDE}"))
 
 
-def _dead() -> int:
-    """A process that there was."""
-    with subprocess.Popen(["true"]) as process:
-        return process.pid
+def _sleeping() -> subprocess.Popen[bytes]:
+    """A process that stands for a server."""
+    return subprocess.Popen(["sleep", "600"])
 
 
 def test_two_that_write_the_same_file_do_not_mix(tmp_path: Path) -> None:

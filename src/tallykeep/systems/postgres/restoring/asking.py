@@ -20,11 +20,12 @@ class Asking:
         """`folder`: the data directory; the working one by default."""
         self._file = (folder or Path()) / _FILE
         self._pid = self._told()
+        self._seen = _lives(self._pid)  # not from within a container, which has processes of its own
 
     @property
     def runs(self) -> bool:
-        """Whether it has not ended, also where nobody can say which one it is."""
-        return not self._pid or (self._told() == self._pid and _lives(self._pid))
+        """Whether it has not ended, as far as can be seen, and no other one runs there."""
+        return not self._pid or (self._told() == self._pid and (not self._seen or _lives(self._pid)))
 
     def _told(self) -> int:
         """0 where nobody says. A server without a postmaster writes its id with a minus."""

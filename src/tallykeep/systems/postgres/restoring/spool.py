@@ -105,7 +105,8 @@ class Feeder:
         size = (await self._wal.identity()).segment_size
         with suppress(OSError, TallykeepError):
             await in_thread(self._spool.tidy)
-            while await in_thread(_serves) and await self._step(size):
+            server = await in_thread(Asking)
+            while await in_thread(lambda: server.runs) and await self._step(size):
                 pass
 
     async def _step(self, segment_size: int) -> bool:
@@ -148,8 +149,3 @@ class Feeder:
             return False
         await in_thread(place, data, self._spool.folder / segment.name, durable=True)
         return True
-
-
-def _serves() -> bool:
-    """Whether the server of this data directory, which is the working one, still runs; true where nobody can say."""
-    return Asking().runs
