@@ -92,9 +92,7 @@ async def test_a_beginning_is_filled_up_with_zeros(tmp_path: Path) -> None:
 async def test_the_feeder_keeps_ahead_follows_and_ends(tmp_path: Path) -> None:
     """Only complete segments; as many as it is told; on another course when one is asked for; gone with its spool."""
     source = archive(tmp_path / "a", ALL[:6])
-    spool = Spool(tmp_path / "spool")
-    spool.make()
-    spool.go_on(ALL[0])
+    spool = _told_to_begin(tmp_path)
     names = [segment.name for segment in ALL]
     with spool.feeding() as mine, spool.feeding() as other:
         assert mine and not other, "one feeds at a time"
@@ -117,9 +115,7 @@ async def test_the_feeder_keeps_ahead_follows_and_ends(tmp_path: Path) -> None:
 async def test_the_feeder_fetches_nothing_twice(tmp_path: Path) -> None:
     """A server that has overtaken it, and had a segment from get-wal, finds those behind it where they were put."""
     source = archive(tmp_path / "a", ALL[:5])
-    spool = Spool(tmp_path / "spool")
-    spool.make()
-    spool.go_on(ALL[0])
+    spool = _told_to_begin(tmp_path)
     names = [segment.name for segment in ALL]
     feeding = asyncio.create_task(Feeder(TieredWal([source]), spool, SystemClock(), 4).run())
     await _until(spool, names[:4])
@@ -128,6 +124,14 @@ async def test_the_feeder_fetches_nothing_twice(tmp_path: Path) -> None:
     await _until(spool, names[2:5])
     assert (spool.folder / names[2]).stat().st_ino == there
     await asyncio.wait_for(feeding, 60)
+
+
+def _told_to_begin(folder: Path) -> Spool:
+    """A spool whose feeder is to begin at the first segment."""
+    spool = Spool(folder / "spool")
+    spool.make()
+    spool.go_on(ALL[0])
+    return spool
 
 
 async def _until(spool: Spool, names: list[str]) -> None:
